@@ -1,0 +1,110 @@
+import { join } from 'node:path';
+import { PGlite } from '@electric-sql/pglite';
+import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely';
+import { fromPglite } from 'pg-boss';
+import pg from 'pg';
+import type { Settings } from '../config/settings.js';
+import { EmbeddedDialect } from './embedded-dialect.js';
+import { migrateCatalog } from './migrations.js';
+import { lockFolder } from './process-lock.js';
+import type { CatalogTables } from './tables.js';
+
+export type Db = Kysely<CatalogTables>;
+export type Trx = Transaction<CatalogTables>;
+
+/** What pg-boss runs its SQL with. */
+export interface RawSql {
+  executeSql(text: string, values?: unknown[]): Promise<{ rows: unknown[] }>;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const QUERY_TIMEOUT_MS = 60_000;
+
+/** The server's own database: one Kysely over PGlite (embedded) or PostgreSQL (shared). Also Nest's token. */
+export class Catalog {
+  private constructor(
+    readonly db: Db,
+    /** True when this process alone owns the catalog. */
+    readonly embedded: boolean,
+    readonly rawSql: RawSql,
+    /** The pool of the shared catalog, for LISTEN. */
+    readonly pool: pg.Pool | undefined,
+    private readonly closing: () => Promise<void>,
+  ) {}
+
+  /**
+   * Opens the catalog that the settings name and brings it to this version.
+   * @throws when another process holds the embedded catalog, the database can't be reached, or it is of a newer version
+   */
+  static async open(settings: Pick<Settings, 'dataDir' | 'databaseUrl' | 'databasePoolSize'>): Promise<Catalog> {
+    const catalog = settings.databaseUrl ? Catalog.openShared(settings.databaseUrl, settings.databasePoolSize) : await Catalog.openEmbedded(settings.dataDir);
+    try {
+      await migrateCatalog(catalog.db);
+    } catch (error) {
+      await catalog.close();
+      throw error;
+    }
+    return catalog;
+  }
+
+  private static async openEmbedded(dataDir: string): Promise<Catalog> {
+    const folder = join(dataDir, 'catalog');
+    const unlock = await lockFolder(folder);
+    try {
+      const pglite = await PGlite.create(join(folder, 'pgdata'), { parsers: { [pg.types.builtins.INT8]: Number } });
+      await pglite.exec(`SET search_path = backstay; SET timezone = 'UTC'`);
+      const db: Db = new Kysely({ dialect: new EmbeddedDialect({ pglite }) });
+      return new Catalog(db, true, fromPglite(pglite), undefined, async () => {
+        await db.destroy();
+        await unlock();
+      });
+    } catch (error) {
+      await unlock();
+      throw error;
+    }
+  }
+
+  private static openShared(url: string, max: number): Catalog {
+    const types = { getTypeParser: ((oid: number, format?: 'text') => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format))) as typeof pg.types.getTypeParser };
+    const pool = new pg.Pool({
+      connectionString: url,
+      max,
+      types,
+      application_name: 'backstay:catalog',
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      query_timeout: QUERY_TIMEOUT_MS,
+      keepAlive: true,
+    });
+    // As statements, since session poolers drop startup options.
+    pool.on('connect', (client) => void client.query(`SET search_path = backstay; SET timezone = 'UTC'`).catch(() => undefined));
+    // An idle connection that breaks is replaced at the next use; without a listener it would end the process.
+    pool.on('error', () => undefined);
+    const db: Db = new Kysely({ dialect: new PostgresDialect({ pool }) });
+    const rawSql: RawSql = { executeSql: async (text, values) => ({ rows: flatRows(await pool.query(text, values)) }) };
+    return new Catalog(db, false, rawSql, pool, () => db.destroy());
+  }
+
+  /** Runs `work` in one transaction; use `trx` alone inside, since the embedded catalog has one connection. */
+  transaction<T>(work: (trx: Trx) => Promise<T>): Promise<T> {
+    return this.db.transaction().execute(work);
+  }
+
+  /** One round trip, to see that the catalog answers. */
+  async ping(): Promise<void> {
+    await sql`SELECT 1`.execute(this.db);
+  }
+
+  async close(): Promise<void> {
+    await this.closing();
+  }
+}
+
+/** A text of several statements gives several results. */
+function flatRows(result: pg.QueryResult | pg.QueryResult[]): unknown[] {
+  return Array.isArray(result) ? result.flatMap((each) => each.rows) : result.rows;
+}
+
+/** A value for a jsonb column. */
+export function json(value: object | null): string | null {
+  return value === null ? null : JSON.stringify(value);
+}

@@ -1,0 +1,33 @@
+import { type Kysely, sql } from 'kysely';
+import { foundation } from './migrations/0001-foundation.js';
+import type { CatalogTables } from './tables.js';
+
+/** Forward only, in this order. A migration that has landed is never edited. */
+const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void> }[] = [foundation];
+
+/** Any constant will do, as long as every version of the server uses the same. */
+const MIGRATION_LOCK = 7_239_410_118;
+
+/**
+ * Brings the catalog to this version, all or nothing, one process at a time.
+ * @returns the names of the migrations that were applied now
+ * @throws when the catalog was made by a newer version
+ */
+export async function migrateCatalog(db: Kysely<CatalogTables>): Promise<string[]> {
+  return db.transaction().execute(async (trx) => {
+    await sql`SELECT pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(trx);
+    await sql`CREATE SCHEMA IF NOT EXISTS backstay`.execute(trx);
+    await sql`CREATE TABLE IF NOT EXISTS backstay.migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())`.execute(trx);
+    const applied = new Set((await trx.selectFrom('migrations').select('name').execute()).map((row) => row.name));
+    const unknown = [...applied].filter((name) => !MIGRATIONS.some((migration) => migration.name === name));
+    if (unknown.length > 0) {
+      throw new Error(`The catalog was made by a newer version of Backstay (it has ${unknown.join(', ')}). Start that version or a newer one.`);
+    }
+    const pending = MIGRATIONS.filter((migration) => !applied.has(migration.name));
+    for (const migration of pending) {
+      await migration.up(trx as unknown as Kysely<unknown>);
+      await trx.insertInto('migrations').values({ name: migration.name }).execute();
+    }
+    return pending.map((migration) => migration.name);
+  });
+}

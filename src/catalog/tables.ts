@@ -1,0 +1,216 @@
+import type { ColumnType, Generated } from 'kysely';
+
+/** The catalog's tables, schema `backstay`. Columns are snake_case; times are timestamptz. */
+export interface CatalogTables {
+  installation: InstallationTable;
+  organizations: OrganizationsTable;
+  api_keys: ApiKeysTable;
+  server_keys: ServerKeysTable;
+  sources: SourcesTable;
+  backups: BackupsTable;
+  artifacts: ArtifactsTable;
+  backup_tables: BackupTablesTable;
+  restores: RestoresTable;
+  verifications: VerificationsTable;
+  attempts: AttemptsTable;
+  audit_entries: AuditEntriesTable;
+  migrations: MigrationsTable;
+}
+
+/** A jsonb column: objects come out, text of JSON goes in. */
+type JsonColumn<T> = ColumnType<T, string | null | undefined, string | null>;
+type NullableTimestamp = ColumnType<Date | null, Date | string | null | undefined, Date | string | null>;
+
+interface MigrationsTable {
+  name: string;
+  applied_at: Generated<Date>;
+}
+
+interface InstallationTable {
+  id: string;
+  created_at: Generated<Date>;
+  /** When an operator said that the decryption key is kept elsewhere too. */
+  keys_saved_at: NullableTimestamp;
+}
+
+interface OrganizationsTable {
+  id: string;
+  name: string;
+  created_at: Generated<Date>;
+}
+
+interface ApiKeysTable {
+  id: string;
+  organization_id: string;
+  name: string;
+  /** SHA-256 of the whole key: it has 256 random bits, so a slow hash would add nothing. */
+  key_hash: Buffer;
+  permissions: string[];
+  /** The bootstrap key: owner of the instance. */
+  is_bootstrap: Generated<boolean>;
+  expires_at: NullableTimestamp;
+  last_used_at: NullableTimestamp;
+  revoked_at: NullableTimestamp;
+  created_at: Generated<Date>;
+}
+
+interface ServerKeysTable {
+  /** `age` or `signing`. */
+  kind: string;
+  public_key: string;
+  /** Encrypted by `SECRET_KEY`. */
+  sealed_private_key: string;
+  created_at: Generated<Date>;
+}
+
+interface SourcesTable {
+  id: string;
+  organization_id: string;
+  name: string;
+  kind: string;
+  host: string;
+  port: number;
+  database: string;
+  username: string;
+  /** The password, encrypted; null when there is none. */
+  sealed_password: string | null;
+  tls: JsonColumn<{ mode: string; ca?: string }>;
+  options: JsonColumn<SourceOptions>;
+  server_version: string | null;
+  created_at: Generated<Date>;
+  updated_at: Generated<Date>;
+  deleted_at: NullableTimestamp;
+}
+
+export interface SourceOptions {
+  configPaths: string[];
+  excludeSchemas: string[];
+  excludeTables: string[];
+  lockTimeoutMs: number;
+  statementTimeoutMs: number;
+  maxRunMs: number;
+}
+
+/** What every kind of run has in common. */
+export interface RunColumns {
+  id: string;
+  organization_id: string;
+  status: string;
+  /** How often the run was begun; also the fence: only the holder of the newest attempt may commit. */
+  attempt: Generated<number>;
+  worker_id: string | null;
+  heartbeat_at: NullableTimestamp;
+  cancel_requested_at: NullableTimestamp;
+  progress: JsonColumn<object | null>;
+  error: JsonColumn<RunErrorColumn | null>;
+  /** Who asked for it: id, kind and name of the actor. */
+  requested_by: JsonColumn<object | null>;
+  created_at: Generated<Date>;
+  started_at: NullableTimestamp;
+  finished_at: NullableTimestamp;
+}
+
+export interface RunErrorColumn {
+  code: string;
+  message: string;
+  hint: string;
+}
+
+interface BackupsTable extends RunColumns {
+  source_id: string | null;
+  source_name: string | null;
+  type: string;
+  origin: string;
+  components: string[];
+  compress: boolean;
+  label: string | null;
+  tags: string[];
+  pinned: Generated<boolean>;
+  idempotency_key: string | null;
+  /** Hash of the request that the idempotency key came with. */
+  request_hash: string | null;
+  stored_bytes: Generated<number>;
+  plain_bytes: Generated<number>;
+  table_count: Generated<number>;
+  row_count: Generated<number>;
+  proof_level: number | null;
+  proven_at: NullableTimestamp;
+  broken: Generated<boolean>;
+  broken_cause: string | null;
+  server_version: string | null;
+  omissions: JsonColumn<object[] | null>;
+  large_objects: JsonColumn<object | null>;
+  /** Key of the folder at the destination, from its root. */
+  prefix: string;
+  /** SHA-256 of the exact bytes of the manifest, known before the manifest is written. */
+  manifest_sha256: string | null;
+  /** When it was moved to the trash. */
+  deleted_at: NullableTimestamp;
+  /** When removal of its objects began; it can't be brought back after that. */
+  purge_started_at: NullableTimestamp;
+}
+
+interface ArtifactsTable {
+  backup_id: string;
+  ordinal: number;
+  component: string;
+  name: string;
+  stored_bytes: number;
+  stored_sha256: string;
+  plain_bytes: number;
+  plain_sha256: string;
+}
+
+interface BackupTablesTable {
+  backup_id: string;
+  ordinal: number;
+  schema_name: string;
+  table_name: string;
+  row_count: number;
+  byte_count: number;
+  sha256: string;
+}
+
+interface RestoresTable extends RunColumns {
+  backup_id: string;
+  target: JsonColumn<object>;
+  /** The target's URL, encrypted, as it may hold a password. */
+  sealed_target_url: string | null;
+  components: string[];
+  counts_equal: boolean | null;
+  differences: JsonColumn<object[] | null>;
+}
+
+interface VerificationsTable extends RunColumns {
+  backup_id: string;
+  requested_level: number;
+  proven_level: number | null;
+  checks: JsonColumn<object[] | null>;
+}
+
+interface AttemptsTable {
+  run_kind: string;
+  run_id: string;
+  attempt: number;
+  worker_id: string;
+  started_at: Generated<Date>;
+  finished_at: NullableTimestamp;
+  outcome: string | null;
+  error: JsonColumn<RunErrorColumn | null>;
+}
+
+interface AuditEntriesTable {
+  id: Generated<string>;
+  organization_id: string;
+  at: Generated<Date>;
+  actor_kind: string;
+  actor_id: string;
+  actor_name: string;
+  action: string;
+  resource_kind: string;
+  resource_id: string;
+  result: string;
+  address: string | null;
+  request_id: string | null;
+  changes: JsonColumn<object | null>;
+}

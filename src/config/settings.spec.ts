@@ -1,0 +1,37 @@
+import { describe, expect, it } from '@jest/globals';
+import { loadSettings, SettingsError } from './settings.js';
+
+describe('settings', () => {
+  it('have a working default for everything', () => {
+    const settings = loadSettings({}, false);
+    expect(settings).toMatchObject({ port: 3000, role: 'all', trashDays: 3, logFormat: 'json', rateLimits: { default: 10, strict: 3, lenient: 60 } });
+    expect(settings.dataDir).toMatch(/\/data$/);
+  });
+
+  it('report every fault in one message and print no secret', () => {
+    const env = { PORT: 'no', ROLE: 'king', BOOTSTRAP_API_KEY: 'canary-key', SECRET_KEY: 'canary-secret', DATABASE_URL: 'mysql://u:canary-pw@h/d', BACKUP_RECIPIENTS: 'AGE-SECRET-KEY-1CANARY', CORS_ORIGINS: 'https://a/b' };
+    const error = (() => {
+      try {
+        loadSettings(env, false);
+      } catch (caught) {
+        return caught as SettingsError;
+      }
+      throw new Error('it was taken');
+    })();
+    expect(error).toBeInstanceOf(SettingsError);
+    for (const name of Object.keys(env)) expect(error.message).toContain(name);
+    expect(error.message.toLowerCase()).not.toMatch(/canary/);
+  });
+
+  it('ask for SECRET_KEY as soon as the catalog is shared', () => {
+    expect(() => loadSettings({ DATABASE_URL: 'postgresql://u@h/d' }, false)).toThrow(/SECRET_KEY is needed with DATABASE_URL/);
+  });
+
+  it('refuse to split the roles over an embedded catalog', () => {
+    expect(() => loadSettings({ ROLE: 'worker' }, false)).toThrow(/ROLE is worker/);
+  });
+
+  it('count an empty variable as none', () => {
+    expect(loadSettings({ PORT: '', DATABASE_URL: ' ' }, false)).toMatchObject({ port: 3000, databaseUrl: undefined });
+  });
+});

@@ -1,0 +1,165 @@
+import { fault, reader, type EnvironmentReader } from './environment-reader.js';
+
+export const ROLES = ['all', 'api', 'worker'] as const;
+export type ProcessRole = (typeof ROLES)[number];
+export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+export const LOG_FORMATS = ['json', 'pretty'] as const;
+export const RATE_TIERS = ['default', 'strict', 'lenient'] as const;
+export type RateTier = (typeof RATE_TIERS)[number];
+
+/** Everything that an operator can set, read once from the environment at start. The class is also Nest's token. */
+export abstract class Settings {
+  /** `PORT`: TCP port of the HTTP server; 0 takes a free one. */
+  abstract readonly port: number;
+  /** `HOST`: address to listen on; empty listens on every address. */
+  abstract readonly host: string;
+  /** `DATA_DIR`: absolute path of the folder for the embedded catalog, keys and local backups. */
+  abstract readonly dataDir: string;
+  /** `DATABASE_URL`: the catalog's PostgreSQL; undefined selects the embedded catalog. */
+  abstract readonly databaseUrl: string | undefined;
+  /** `DATABASE_POOL_SIZE`: most connections this process opens to the catalog. */
+  abstract readonly databasePoolSize: number;
+  /** `ROLE`: what this process does. */
+  abstract readonly role: ProcessRole;
+  /** `BOOTSTRAP_API_KEY`: the instance owner's first key. */
+  abstract readonly bootstrapApiKey: string | undefined;
+  /** `SECRET_KEY`: 32 bytes that encrypt stored credentials; undefined in the embedded profile, which keeps its own. */
+  abstract readonly secretKey: Buffer | undefined;
+  /** `SOURCE_DATABASE_URL`: creates the source `default` at first start. */
+  abstract readonly sourceDatabaseUrl: string | undefined;
+  /** `BACKUP_RECIPIENTS`: age public keys that replace the server's own. */
+  abstract readonly backupRecipients: readonly string[];
+  /** `PG_BIN_DIRS`: folders searched first for pg_dump and its siblings. */
+  abstract readonly pgBinDirs: readonly string[];
+  /** `PG_REQUIRE_PATCHED`: refuse client programs with known holes. */
+  abstract readonly pgRequirePatched: boolean;
+  /** `CONFIG_ROOTS`: absolute folders that a source's `configPaths` may name. */
+  abstract readonly configRoots: readonly string[];
+  /** `ALLOW_UNIX_SOCKETS`: sources may be reached by a socket folder. */
+  abstract readonly allowUnixSockets: boolean;
+  /** `WORKER_CONCURRENCY`: runs of each kind at the same time in this process. */
+  abstract readonly workerConcurrency: number;
+  /** `TRASH_DAYS`: days that a deleted backup stays restorable. */
+  abstract readonly trashDays: number;
+  /** `SHUTDOWN_GRACE_SECONDS`: how long running work may take to end at stop before it is given back. */
+  abstract readonly shutdownGraceSeconds: number;
+  /** `CORS_ORIGINS`: origins that browsers may call from; empty turns CORS off. */
+  abstract readonly corsOrigins: readonly string[];
+  /** `TRUST_PROXY`: number of reverse proxies in front whose X-Forwarded-For counts. */
+  abstract readonly trustProxy: number;
+  /** `REQUIRE_HTTPS`: redirect to https, send HSTS. */
+  abstract readonly requireHttps: boolean;
+  /** `RATE_LIMIT_DEFAULT`, `RATE_LIMIT_STRICT`, `RATE_LIMIT_LENIENT`: requests per minute, client and route; 0 turns one off. */
+  abstract readonly rateLimits: Readonly<Record<RateTier, number>>;
+  /** `BODY_LIMIT_BYTES`: largest JSON body taken. */
+  abstract readonly bodyLimitBytes: number;
+  /** `LOG_LEVEL`. */
+  abstract readonly logLevel: (typeof LOG_LEVELS)[number];
+  /** `LOG_FORMAT`: `pretty` on a terminal, `json` elsewhere, unless set. */
+  abstract readonly logFormat: (typeof LOG_FORMATS)[number];
+  /** `DOCS_ENABLED`: serve Swagger UI and the OpenAPI document. */
+  abstract readonly docsEnabled: boolean;
+}
+
+/** Every fault of the environment at once; the message lists them and holds no value of a secret. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+
+  constructor(readonly faults: readonly string[]) {
+    super(`The settings have ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((f) => `  - ${f}`).join('\n')}`);
+  }
+}
+
+/**
+ * Reads and checks every setting.
+ * @throws SettingsError that lists all faults together.
+ */
+export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.isTTY === true): Settings {
+  const read = reader(env);
+  const settings: Settings = {
+    port: read.integer('PORT', 3000, 0, 65_535),
+    host: read.text('HOST') ?? '',
+    dataDir: read.path('DATA_DIR', './data'),
+    databaseUrl: read.postgresUrl('DATABASE_URL'),
+    databasePoolSize: read.integer('DATABASE_POOL_SIZE', 10, 2, 200),
+    role: read.oneOf('ROLE', ROLES, 'all'),
+    bootstrapApiKey: apiKey(read),
+    secretKey: secretKey(read),
+    sourceDatabaseUrl: read.postgresUrl('SOURCE_DATABASE_URL'),
+    backupRecipients: recipients(read),
+    pgBinDirs: read.list('PG_BIN_DIRS', ':'),
+    pgRequirePatched: read.boolean('PG_REQUIRE_PATCHED', false),
+    configRoots: absolutePaths(read),
+    allowUnixSockets: read.boolean('ALLOW_UNIX_SOCKETS', false),
+    workerConcurrency: read.integer('WORKER_CONCURRENCY', 2, 1, 64),
+    trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
+    shutdownGraceSeconds: read.integer('SHUTDOWN_GRACE_SECONDS', 20, 0, 3600),
+    corsOrigins: origins(read),
+    trustProxy: read.integer('TRUST_PROXY', 0, 0, 10),
+    requireHttps: read.boolean('REQUIRE_HTTPS', false),
+    rateLimits: {
+      default: read.integer('RATE_LIMIT_DEFAULT', 10, 0, 1_000_000),
+      strict: read.integer('RATE_LIMIT_STRICT', 3, 0, 1_000_000),
+      lenient: read.integer('RATE_LIMIT_LENIENT', 60, 0, 1_000_000),
+    },
+    bodyLimitBytes: read.integer('BODY_LIMIT_BYTES', 1_048_576, 1024, 104_857_600),
+    logLevel: read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info'),
+    logFormat: read.oneOf('LOG_FORMAT', LOG_FORMATS, terminal ? 'pretty' : 'json'),
+    docsEnabled: read.boolean('DOCS_ENABLED', true),
+  };
+  if (settings.databaseUrl && !read.text('SECRET_KEY')) {
+    read.faults.push(fault('SECRET_KEY', 'is needed with DATABASE_URL: every replica must decrypt the same credentials', 'make one with `openssl rand -base64 32`'));
+  }
+  if (!settings.databaseUrl && settings.role !== 'all') {
+    read.faults.push(fault('ROLE', `is ${settings.role}, but the embedded catalog serves one process only`, 'set DATABASE_URL, or leave ROLE out'));
+  }
+  if (read.faults.length > 0) throw new SettingsError(read.faults);
+  return Object.freeze(settings);
+}
+
+function apiKey(read: EnvironmentReader): string | undefined {
+  const key = read.text('BOOTSTRAP_API_KEY');
+  if (key !== undefined && !/^bsk_[\x21-\x7e]{28,508}$/.test(key)) {
+    read.faults.push(fault('BOOTSTRAP_API_KEY', 'must begin with bsk_ and have 32 to 512 printable characters in all', 'make one with `echo bsk_$(openssl rand -hex 32)`'));
+  }
+  return key;
+}
+
+function secretKey(read: EnvironmentReader): Buffer | undefined {
+  const text = read.text('SECRET_KEY');
+  if (text === undefined) return undefined;
+  const bytes = Buffer.from(text, 'base64');
+  if (bytes.length !== 32 || bytes.toString('base64').replace(/=+$/, '') !== text.replace(/=+$/, '')) {
+    read.faults.push(fault('SECRET_KEY', 'must be 32 bytes in base64', 'make one with `openssl rand -base64 32`'));
+  }
+  return bytes;
+}
+
+function recipients(read: EnvironmentReader): string[] {
+  const list = read.list('BACKUP_RECIPIENTS', ',');
+  list.forEach((recipient, index) => {
+    if (!/^age1[02-9ac-hj-np-z]{58}$/.test(recipient)) {
+      read.faults.push(fault('BACKUP_RECIPIENTS', `entry ${index + 1} is not an age public key (age1…, 62 characters)`, 'print yours with `age-keygen -y key.txt`; never put the secret key here'));
+    }
+  });
+  return list;
+}
+
+function absolutePaths(read: EnvironmentReader): string[] {
+  const list = read.list('CONFIG_ROOTS', ':');
+  for (const folder of list) {
+    if (!folder.startsWith('/')) read.faults.push(fault('CONFIG_ROOTS', `holds "${folder}", which is not an absolute path`, 'begin each folder with /'));
+  }
+  return list;
+}
+
+function origins(read: EnvironmentReader): string[] {
+  const list = read.list('CORS_ORIGINS', ',');
+  for (const origin of list) {
+    const parsed = URL.canParse(origin) ? new URL(origin) : undefined;
+    if (!parsed || parsed.origin !== origin) {
+      read.faults.push(fault('CORS_ORIGINS', `holds "${origin}", which is not an origin`, 'write scheme and host only, such as https://console.example.org'));
+    }
+  }
+  return list;
+}
