@@ -1,0 +1,70 @@
+import type { Readable } from 'node:stream';
+
+/** One stored object, as a listing or a stat shows it. */
+export interface StoredObject {
+  key: string;
+  bytes: number;
+  modifiedAt: Date;
+}
+
+export interface Abortable {
+  /** When it aborts, the call rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+export interface WriteOptions extends Abortable {
+  /** A lower bound of the object's size. A driver that knows its free space refuses at once where it can't fit. */
+  expectedBytes?: number;
+  /** Replace an existing object, atomically. Without it a write to an existing key is refused with OBJECT_EXISTS. */
+  overwrite?: boolean;
+}
+
+export interface ReadOptions extends Abortable {
+  /** First byte wanted, counted from 0. */
+  start?: number;
+  /** Last byte wanted, itself included, as in an HTTP range. */
+  end?: number;
+}
+
+/**
+ * Where artifacts go. Keys are '/'-separated relative paths (see `assertKey`); the same key means the same object for every
+ * driver. Failures are EngineErrors: DISK_FULL, STORE_FAILED, OBJECT_MISSING, OBJECT_EXISTS.
+ */
+export abstract class ArtifactStore {
+  /**
+   * Stores `body` under `key`. Resolves only when the object is durable and visible as a whole. On a failure or an abort
+   * nothing is left, neither under the key nor under a temporary name. An error of the body itself is thrown as it is.
+   * The body is always consumed or destroyed.
+   */
+  abstract write(key: string, body: Readable | AsyncIterable<Buffer>, options?: WriteOptions): Promise<{ bytes: number }>;
+
+  /** Opens an object, or a range of it. A range past the end gives the bytes there are. @throws EngineError OBJECT_MISSING */
+  abstract read(key: string, options?: ReadOptions): Promise<Readable>;
+
+  /** Size and time of an object, or null when there is none. */
+  abstract stat(key: string, options?: Abortable): Promise<{ bytes: number; modifiedAt: Date } | null>;
+
+  /** Every object below the folder `prefix` ('' for all), at any depth, in no particular order, in bounded memory. */
+  abstract list(prefix: string, options?: Abortable): AsyncIterable<StoredObject>;
+
+  /**
+   * Gives an object another key. Durable; never overwrites (OBJECT_EXISTS). A crash in the middle leaves the object under
+   * one key or both, never under none, and the same call then completes it.
+   */
+  abstract rename(from: string, to: string, options?: Abortable): Promise<void>;
+
+  /** Removes an object; a missing one is fine. */
+  abstract remove(key: string, options?: Abortable): Promise<void>;
+
+  /** Removes everything below the folder `prefix`, which must not be empty; a missing one is fine. */
+  abstract removeTree(prefix: string, options?: Abortable): Promise<void>;
+
+  /** Removes what crashed writes left below `prefix` and has not changed for that long. Returns how many were removed. */
+  abstract removeStaleTemporaries(olderThanMs: number, prefix?: string, options?: Abortable): Promise<number>;
+
+  /** Bytes that can still be stored, or null where the driver can't know. */
+  abstract freeBytes(options?: Abortable): Promise<number | null>;
+
+  /** Writes, reads back and removes a small object, so that missing rights show before a backup needs them. */
+  abstract check(options?: Abortable): Promise<void>;
+}
