@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto';
+import { isIPv6 } from 'node:net';
 import { EngineError } from '../errors.js';
 
 export const TLS_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
@@ -177,7 +178,8 @@ function checkHost(host: string, rules: ConnectionRules): string {
     if (hasControl(host)) throw invalid('The host holds a control character.', 'Remove it.');
     return host;
   }
-  if (host.length > 255 || !/^[\p{L}\p{N}_][\p{L}\p{N}._:%-]*$/u.test(host)) {
+  const wellFormed = host.includes(':') ? isIPv6(host) : host.length <= 255 && /^[\p{L}\p{N}_][\p{L}\p{N}._-]*$/u.test(host);
+  if (!wellFormed) {
     throw invalid(
       'The host is neither a name nor an address.',
       'Give one host name, IPv4 or IPv6 address; nothing else may stand there.',

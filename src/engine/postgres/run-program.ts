@@ -1,0 +1,114 @@
+import { spawn } from 'node:child_process';
+import { basename } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { EngineError } from '../errors.js';
+
+const STDERR_TAIL_BYTES = 8 * 1024;
+const KILL_AFTER_MS = 5000;
+
+export interface RunOptions {
+  /** The whole environment: nothing of our own passes. */
+  env: Readonly<Record<string, string>>;
+  cwd?: string;
+  signal?: AbortSignal;
+  /** `ignore`, the default, gives the child /dev/null. */
+  stdin?: 'pipe' | 'ignore';
+}
+
+/** A running child process. Its stdout must be read, or it stands still. */
+export interface RunningProgram {
+  pid: number | undefined;
+  stdin: Writable | null;
+  stdout: Readable;
+  /** The last 8 KiB that it wrote to stderr so far. */
+  stderrTail(): string;
+  /**
+   * Settles when the process has ended and its streams are closed. Rejects with ProgramFailed unless it exited with 0, and with
+   * EngineError TOOL_MISSING where it cannot be started.
+   */
+  done: Promise<void>;
+}
+
+/** A child process that ended other than with exit code 0. */
+export class ProgramFailed extends Error {
+  override readonly name = 'ProgramFailed';
+
+  constructor(
+    readonly program: string,
+    /** null where a signal ended it. */
+    readonly exitCode: number | null,
+    readonly signal: NodeJS.Signals | null,
+    /** The end of what it wrote to stderr. */
+    readonly stderr: string,
+    /** True where we ended it ourselves, because it was canceled or its output no longer wanted. */
+    readonly stopped: boolean,
+  ) {
+    super(`${program} ended with ${signal ?? `exit code ${exitCode}`}`);
+  }
+}
+
+/**
+ * Starts a program without a shell. It is ended (SIGTERM, after 5 s SIGKILL) when `signal` is aborted, or when its stdout is
+ * destroyed before its end.
+ */
+export function startProgram(path: string, args: readonly string[], options: RunOptions): RunningProgram {
+  const child = spawn(path, args, {
+    env: { ...options.env },
+    shell: false,
+    stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  const { stdin, stdout, stderr } = child;
+  if (stdout === null || stderr === null) throw new Error('a child process was started without its streams');
+
+  let tail = Buffer.alloc(0);
+  stderr.on('data', (chunk: Buffer) => {
+    tail = Buffer.concat([tail, chunk]).subarray(-STDERR_TAIL_BYTES);
+  });
+  // A child that ends before it has read everything breaks the pipe: its exit code tells more than EPIPE does.
+  stdin?.on('error', () => undefined);
+
+  let stopped = false;
+  let killer: NodeJS.Timeout | undefined;
+  const stop = (): void => {
+    if (stopped || child.exitCode !== null || child.signalCode !== null) return;
+    stopped = true;
+    child.kill('SIGTERM');
+    killer = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS);
+  };
+  const abort = (): void => {
+    stop();
+    // Whoever reads our stdout must not take a cut stream for a whole one.
+    stdout.destroy(new EngineError('CANCELED', `${basename(path)} was canceled.`, 'Start it again if it is still wanted.'));
+  };
+  stdout.once('close', () => {
+    if (!stdout.readableEnded) stop();
+  });
+
+  const done = new Promise<void>((resolve, reject) => {
+    child.once('error', (error) => {
+      stdout.destroy();
+      reject(cannotStart(path, error));
+    });
+    child.once('close', (code, signal) => {
+      clearTimeout(killer);
+      options.signal?.removeEventListener('abort', abort);
+      if (code === 0 && !stopped) resolve();
+      else reject(new ProgramFailed(basename(path), code, signal, tail.toString('utf8'), stopped));
+    });
+  });
+  // Whoever forgets to await must not end the process; whoever awaits still gets the rejection.
+  done.catch(() => undefined);
+  if (options.signal?.aborted) abort();
+  else options.signal?.addEventListener('abort', abort, { once: true });
+  return { pid: child.pid, stdin, stdout, stderrTail: () => tail.toString('utf8'), done };
+}
+
+function cannotStart(path: string, error: Error): EngineError {
+  return new EngineError(
+    'TOOL_MISSING',
+    `${path} cannot be started: ${error.message}.`,
+    'Install the PostgreSQL client programs, or name their folder in PG_BIN_DIRS.',
+    { cause: error },
+  );
+}
