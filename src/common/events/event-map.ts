@@ -1,0 +1,46 @@
+import type { Actor } from '../http/request-context.js';
+
+/** What happened to a run; the same fields for every kind, wherever it is told. */
+export interface RunEvent {
+  organizationId: string;
+  runId: string;
+  /** The backup that the run makes or uses. */
+  backupId: string;
+  source: { id: string; name: string } | null;
+  attempt: number;
+  durationMs: number | null;
+  error: { code: string; message: string; hint: string } | null;
+}
+
+/** A write through the API. */
+export interface ChangeEvent {
+  organizationId: string;
+  actor: Actor;
+  resourceKind: string;
+  resourceId: string;
+}
+
+/** Every event of the server by its name: who listens (logs, cache, later webhooks and notifications) hangs on this. */
+export interface EventMap {
+  'backup.queued': RunEvent;
+  'backup.started': RunEvent;
+  'backup.completed': RunEvent;
+  'backup.failed': RunEvent;
+  'backup.canceled': RunEvent;
+  'backup.requeued': RunEvent;
+  'restore.queued': RunEvent;
+  'restore.started': RunEvent;
+  'restore.completed': RunEvent;
+  'restore.failed': RunEvent;
+  'restore.canceled': RunEvent;
+  'restore.requeued': RunEvent;
+  'verification.queued': RunEvent;
+  'verification.started': RunEvent;
+  'verification.completed': RunEvent;
+  'verification.failed': RunEvent;
+  'verification.canceled': RunEvent;
+  'verification.requeued': RunEvent;
+  'api.changed': ChangeEvent;
+}
+
+export type EventName = keyof EventMap;

@@ -1,0 +1,17 @@
+import { DiscoveryService } from '@nestjs/core';
+import type { RunEvent } from '../common/events/event-map.js';
+import type { HeldRun } from './held-run.js';
+import type { RunKind } from './run.js';
+
+/** Declares a provider as the one who does runs of a kind. */
+export const RunHandlerOf = DiscoveryService.createDecorator<RunKind>();
+
+/** Does the runs of one kind. */
+export interface RunHandler {
+  /** Does the run and, in a fenced transaction of its own, marks it completed; throws when it can't. */
+  run(run: HeldRun): Promise<void>;
+  /** Clears away what a failed, canceled or interrupted attempt has left outside the catalog. May be called twice. */
+  cleanUp(runId: string): Promise<void>;
+  /** What the events of the run tell about it. */
+  describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>>;
+}
