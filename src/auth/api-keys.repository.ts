@@ -1,7 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
-import { Catalog, type Trx } from '../catalog/catalog.js';
-import type { Permission } from './permissions.js';
+import { Catalog } from '../catalog/catalog.js';
 
 export interface ApiKeyRow {
   id: string;
@@ -38,18 +37,4 @@ export class ApiKeysRepository {
       .execute();
   }
 
-  async findBootstrap(trx: Trx): Promise<{ id: string; key_hash: Uint8Array } | undefined> {
-    return trx.selectFrom('api_keys').select(['id', 'key_hash']).where('is_bootstrap', '=', true).where('revoked_at', 'is', null).executeTakeFirst();
-  }
-
-  async insert(trx: Trx, row: { id: string; organizationId: string; name: string; hash: Buffer; permissions: readonly Permission[]; bootstrap: boolean }): Promise<void> {
-    await trx
-      .insertInto('api_keys')
-      .values({ id: row.id, organization_id: row.organizationId, name: row.name, key_hash: row.hash, permissions: [...row.permissions], is_bootstrap: row.bootstrap })
-      .execute();
-  }
-
-  async revoke(trx: Trx, id: string): Promise<void> {
-    await trx.updateTable('api_keys').set({ revoked_at: sql<Date>`now()` }).where('id', '=', id).execute();
-  }
 }

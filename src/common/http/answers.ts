@@ -1,0 +1,58 @@
+import { applyDecorators, HttpCode, type Type } from '@nestjs/common';
+import { ApiBadRequestResponse, ApiConflictResponse, ApiExtraModels, ApiForbiddenResponse, ApiInternalServerErrorResponse, ApiNotFoundResponse, ApiOkResponse, ApiServiceUnavailableResponse, ApiTooManyRequestsResponse, ApiUnauthorizedResponse, ApiUnprocessableEntityResponse, getSchemaPath } from '@nestjs/swagger';
+import { ErrorAnswerDto, PageMetaDto } from './answers.dto.js';
+
+/** Errors that only some routes answer with. */
+type SomeError = 404 | 409 | 422 | 503;
+
+const SOME_ERRORS = {
+  404: ApiNotFoundResponse({ type: ErrorAnswerDto, description: 'There is no such thing in this organization' }),
+  409: ApiConflictResponse({ type: ErrorAnswerDto, description: 'It is in a state that does not allow this' }),
+  422: ApiUnprocessableEntityResponse({ type: ErrorAnswerDto, description: 'A check before the work said no; the sentence says how to mend it' }),
+  503: ApiServiceUnavailableResponse({ type: ErrorAnswerDto, description: 'Something that is needed does not answer' }),
+} as const;
+
+/** Documents a route's answer in its envelope, and every error it can give; successes are always 200. */
+export function Answers(model: Type, options: { page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {}) {
+  const item = { $ref: getSchemaPath(model) };
+  const many = options.page === true || options.list === true;
+  return applyDecorators(
+    HttpCode(200),
+    ApiExtraModels(model, PageMetaDto),
+    ApiOkResponse({
+      description: 'Done',
+      schema: {
+        type: 'object',
+        required: ['success', 'data', ...(options.page ? ['meta'] : [])],
+        properties: {
+          success: { type: 'boolean', enum: [true] },
+          data: many ? { type: 'array', items: item } : item,
+          ...(options.page ? { meta: { $ref: getSchemaPath(PageMetaDto) } } : {}),
+        },
+      },
+    }),
+    ...commonErrors(options.public === true),
+    ...(options.errors ?? []).map((status) => SOME_ERRORS[status]),
+  );
+}
+
+/** Documents a route that answers with bytes or text. */
+export function AnswersRaw(contentType: string, description: string, options: { errors?: readonly SomeError[]; public?: boolean; binary?: boolean } = {}) {
+  return applyDecorators(
+    HttpCode(200),
+    ApiOkResponse({ description, content: { [contentType]: { schema: { type: 'string', ...(options.binary ? { format: 'binary' } : {}) } } } }),
+    ...commonErrors(options.public === true),
+    ...(options.errors ?? []).map((status) => SOME_ERRORS[status]),
+  );
+}
+
+function commonErrors(isPublic: boolean) {
+  return [
+    ApiBadRequestResponse({ type: ErrorAnswerDto, description: 'The request is not valid; `fields` says where' }),
+    ...(isPublic
+      ? []
+      : [ApiUnauthorizedResponse({ type: ErrorAnswerDto, description: 'No key, or one that is not known' }), ApiForbiddenResponse({ type: ErrorAnswerDto, description: 'The key lacks the permission' })]),
+    ApiTooManyRequestsResponse({ type: ErrorAnswerDto, description: 'Over the rate limit; wait for `Retry-After` seconds' }),
+    ApiInternalServerErrorResponse({ type: ErrorAnswerDto, description: 'A fault of the server; its log has the cause under the request id' }),
+  ];
+}

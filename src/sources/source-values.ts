@@ -1,0 +1,67 @@
+import type { SourceOptions } from '../catalog/tables.js';
+import { ApiError, Errors } from '../common/errors.js';
+import { EngineError } from '../engine/errors.js';
+import { parsePostgresUrl, type PgConnection, type TlsMode, validateConnection } from '../engine/postgres/connection.js';
+import type { CreateSourceDto } from './source.dto.js';
+
+const HOUR_MS = 3_600_000;
+
+export const DEFAULT_SOURCE_OPTIONS: SourceOptions = {
+  configPaths: [],
+  excludeSchemas: [],
+  excludeTables: [],
+  lockTimeoutMs: 60_000,
+  statementTimeoutMs: 0,
+  maxRunMs: 12 * HOUR_MS,
+};
+
+type ConnectionInput = Partial<Pick<CreateSourceDto, 'url' | 'host' | 'port' | 'database' | 'user' | 'password' | 'tls'>>;
+
+/**
+ * The checked connection of a request, over what is stored when it changes a source.
+ * @throws ApiError VALIDATION_ERROR that names the field
+ */
+export function connectionOf(input: ConnectionInput, stored: PgConnection | undefined, allowUnixSockets: boolean): PgConnection {
+  const parts = (['host', 'port', 'database', 'user', 'password'] as const).filter((name) => input[name] !== undefined);
+  if (input.url !== undefined && parts.length > 0) throw Errors.validation({ url: `stands instead of ${parts.join(', ')}; give one or the other` });
+  try {
+    if (input.url !== undefined) {
+      const parsed = parsePostgresUrl(input.url, { allowUnixSockets });
+      return input.tls ? { ...parsed, tls: tlsOf(input.tls) } : parsed;
+    }
+    const missing = (['host', 'database', 'user'] as const).filter((name) => input[name] === undefined && stored?.[name] === undefined);
+    if (missing.length > 0) throw Errors.validation(Object.fromEntries(missing.map((name) => [name, 'is needed, unless url is given'])));
+    const password = input.password ?? stored?.password;
+    return validateConnection(
+      {
+        host: input.host ?? stored?.host ?? '',
+        port: input.port ?? stored?.port ?? 5432,
+        database: input.database ?? stored?.database ?? '',
+        user: input.user ?? stored?.user ?? '',
+        ...(password === undefined ? {} : { password }),
+        tls: input.tls ? tlsOf(input.tls) : (stored?.tls ?? { mode: 'prefer' }),
+      },
+      { allowUnixSockets },
+    );
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    const field = input.url === undefined ? 'connection' : 'url';
+    throw new ApiError('VALIDATION_ERROR', `${error.message} ${error.hint}`, { [field]: error.message }, { cause: error });
+  }
+}
+
+function tlsOf(tls: { mode: TlsMode; ca?: string }): PgConnection['tls'] {
+  return tls.ca === undefined ? { mode: tls.mode } : { mode: tls.mode, ca: tls.ca };
+}
+
+/** The request's options over what is stored. */
+export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions): SourceOptions {
+  return {
+    configPaths: input.configPaths ?? stored.configPaths,
+    excludeSchemas: input.excludeSchemas ?? stored.excludeSchemas,
+    excludeTables: input.excludeTables ?? stored.excludeTables,
+    lockTimeoutMs: input.lockTimeoutMs ?? stored.lockTimeoutMs,
+    statementTimeoutMs: input.statementTimeoutMs ?? stored.statementTimeoutMs,
+    maxRunMs: input.maxRunMs ?? stored.maxRunMs,
+  };
+}

@@ -1,0 +1,26 @@
+import type { SourceDto, SourceTlsDto } from './source.dto.js';
+import type { SourceRow } from './sources.repository.js';
+
+/** The answer's fields, each named: the sealed password can't slip out. */
+export function toSource(row: SourceRow): SourceDto {
+  return {
+    id: row.id,
+    name: row.name,
+    kind: row.kind,
+    host: row.host,
+    port: row.port,
+    database: row.database,
+    user: row.username,
+    hasPassword: row.sealed_password !== null,
+    tls: row.tls as SourceTlsDto,
+    configPaths: row.options.configPaths,
+    excludeSchemas: row.options.excludeSchemas,
+    excludeTables: row.options.excludeTables,
+    lockTimeoutMs: row.options.lockTimeoutMs,
+    statementTimeoutMs: row.options.statementTimeoutMs,
+    maxRunMs: row.options.maxRunMs,
+    serverVersion: row.server_version,
+    createdAt: row.created_at.toISOString(),
+    updatedAt: row.updated_at.toISOString(),
+  };
+}

@@ -1,0 +1,188 @@
+import { ApiProperty, PartialType } from '@nestjs/swagger';
+import { Type } from 'class-transformer';
+import { ArrayMaxSize, IsArray, IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, MaxLength, Min, ValidateNested } from 'class-validator';
+import { TLS_MODES, type TlsMode } from '../engine/postgres/connection.js';
+
+/** Kinds of sources. */
+export const SOURCE_KINDS = ['postgres'] as const;
+export type SourceKind = (typeof SOURCE_KINDS)[number];
+
+const HOUR_MS = 3_600_000;
+const MAX_RUN_MS = 23 * HOUR_MS;
+
+/** How the connection to a database is secured. */
+export class SourceTlsDto {
+  /** As libpq's sslmode; `verify-full` checks the certificate and the host name. */
+  @IsIn(TLS_MODES)
+  @ApiProperty({ enum: TLS_MODES })
+  mode!: TlsMode;
+
+  /** CA certificates in PEM, for verify-ca and verify-full; without them the system's are used. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(200_000)
+  @Matches(/-----BEGIN CERTIFICATE-----/, { message: 'ca must be a certificate in PEM (-----BEGIN CERTIFICATE-----)' })
+  ca?: string;
+}
+
+/** A new source: either `url`, or the fields `host`, `database` and `user` with what else is needed. */
+export class CreateSourceDto {
+  /** Name, unique in the organization. */
+  @IsString()
+  @Length(1, 100)
+  @Matches(/^[\p{L}\p{N}][\p{L}\p{N} ._-]*$/u, { message: 'name must begin with a letter or digit and hold only letters, digits, spaces, dots, dashes and underscores' })
+  name!: string;
+
+  /** What it is. */
+  @IsOptional()
+  @IsIn(SOURCE_KINDS)
+  @ApiProperty({ enum: SOURCE_KINDS, required: false, default: 'postgres' })
+  kind?: SourceKind;
+
+  /** postgresql://user:password@host:5432/database?sslmode=require; never given back. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(2000)
+  url?: string;
+
+  /** Host name or address. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(255)
+  host?: string;
+
+  /** TCP port; 5432 when left out. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(65_535)
+  port?: number;
+
+  /** Name of the database. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 63)
+  database?: string;
+
+  /** Role to connect as. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 63)
+  user?: string;
+
+  /** The role's password; never given back. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(1000)
+  password?: string;
+
+  /** How the connection is secured; `prefer` when left out. */
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => SourceTlsDto)
+  tls?: SourceTlsDto;
+
+  /** Files or folders on the server, under CONFIG_ROOTS, that the component `config` takes along. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(100)
+  @IsString({ each: true })
+  @MaxLength(4096, { each: true })
+  configPaths?: string[];
+
+  /** Exact names of schemas to leave out. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(1000)
+  @IsString({ each: true })
+  @Length(1, 63, { each: true })
+  excludeSchemas?: string[];
+
+  /** Exact names of tables to leave out, as `schema.table` or `table` (in `public`); quote a part with a dot in it, as `"a.b".c`. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(1000)
+  @IsString({ each: true })
+  @Length(1, 140, { each: true })
+  excludeTables?: string[];
+
+  /** How long pg_dump waits for a table's lock, in milliseconds. */
+  @IsOptional()
+  @IsInt()
+  @Min(100)
+  @Max(HOUR_MS)
+  lockTimeoutMs?: number;
+
+  /** Longest single statement while dumping, in milliseconds; 0 sets no limit. */
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(MAX_RUN_MS)
+  statementTimeoutMs?: number;
+
+  /** Longest run of a backup, in milliseconds. */
+  @IsOptional()
+  @IsInt()
+  @Min(1000)
+  @Max(MAX_RUN_MS)
+  maxRunMs?: number;
+}
+
+/** What is to change; fields left out stay as they are. */
+export class UpdateSourceDto extends PartialType(CreateSourceDto) {}
+
+/** A source, without its credentials. */
+export class SourceDto {
+  id!: string;
+  name!: string;
+  @ApiProperty({ enum: SOURCE_KINDS })
+  kind!: string;
+  host!: string;
+  port!: number;
+  database!: string;
+  user!: string;
+  /** Whether a password is stored. */
+  hasPassword!: boolean;
+  tls!: SourceTlsDto;
+  configPaths!: string[];
+  excludeSchemas!: string[];
+  excludeTables!: string[];
+  lockTimeoutMs!: number;
+  statementTimeoutMs!: number;
+  maxRunMs!: number;
+  /** As the server last said it; null before the first contact. */
+  @ApiProperty({ type: String, nullable: true })
+  serverVersion!: string | null;
+  createdAt!: string;
+  updatedAt!: string;
+}
+
+/** An extension of a database. */
+export class ExtensionDto {
+  name!: string;
+  version!: string;
+}
+
+/** What a test of a source found. */
+export class SourceTestDto {
+  /** Whether a backup can be made now. */
+  ok!: boolean;
+  serverVersion!: string;
+  /** Size of the database on the server's disk, in bytes. */
+  sizeBytes!: number;
+  tableCount!: number;
+  extensions!: ExtensionDto[];
+  /** The client program that a backup would use, such as `pg_dump 15.20`. */
+  @ApiProperty({ type: String, nullable: true })
+  clientProgram!: string | null;
+  /** What the role may not read, each named. */
+  missingPrivileges!: string[];
+  /** Why a connection pooler is in the way, or null. */
+  @ApiProperty({ type: String, nullable: true })
+  pooler!: string | null;
+  /** What keeps a backup from being made, as sentences with how to mend it. */
+  problems!: string[];
+  /** What does not keep a backup from being made, yet should be known. */
+  warnings!: string[];
+  durationMs!: number;
+}

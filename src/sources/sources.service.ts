@@ -1,0 +1,147 @@
+import { Injectable } from '@nestjs/common';
+import { AuditService } from '../audit/audit.service.js';
+import { actorOf, type Identity } from '../auth/identity.js';
+import { Catalog } from '../catalog/catalog.js';
+import { CacheService } from '../common/cache/cache.service.js';
+import { Errors } from '../common/errors.js';
+import { EventBus } from '../common/events/event-bus.js';
+import { Page } from '../common/http/envelope.interceptor.js';
+import type { PagingDto } from '../common/http/paging.dto.js';
+import { newId } from '../common/identifiers.js';
+import { Settings } from '../config/settings.js';
+import type { PgConnection } from '../engine/postgres/connection.js';
+import { SecretBox } from '../keys/secret-box.js';
+import { connectionOf, DEFAULT_SOURCE_OPTIONS, optionsOf } from './source-values.js';
+import type { CreateSourceDto, UpdateSourceDto } from './source.dto.js';
+import { type SourceRow, SourcesRepository, type SourceValues } from './sources.repository.js';
+
+/** Databases that are protected, and how to reach them. */
+@Injectable()
+export class SourcesService {
+  constructor(
+    private readonly sources: SourcesRepository,
+    private readonly catalog: Catalog,
+    private readonly settings: Settings,
+    private readonly secrets: SecretBox,
+    private readonly audit: AuditService,
+    private readonly cache: CacheService,
+    private readonly bus: EventBus,
+  ) {}
+
+  async list(caller: Identity, { page, limit }: PagingDto): Promise<Page<SourceRow>> {
+    const { rows, total } = await this.sources.list(caller.organizationId, limit, (page - 1) * limit);
+    return new Page(rows, { page, limit, total });
+  }
+
+  /** @throws NOT_FOUND */
+  async get(organizationId: string, idOrName: string): Promise<SourceRow> {
+    const row = await this.sources.find(organizationId, idOrName);
+    if (!row) throw Errors.notFound('source', idOrName);
+    return row;
+  }
+
+  /** The named source, or the only one. @throws NOT_FOUND, VALIDATION_ERROR when one has to be named */
+  async getOrOnly(organizationId: string, idOrName: string | undefined): Promise<SourceRow> {
+    if (idOrName !== undefined) return this.get(organizationId, idOrName);
+    const [first, second] = await this.sources.firstTwo(organizationId);
+    if (!first) throw Errors.validation({ source: 'is needed: this organization has no source yet; create one by POST /api/sources' });
+    if (second) throw Errors.validation({ source: 'is needed, since this organization has several sources' });
+    return first;
+  }
+
+  async create(caller: Identity, dto: CreateSourceDto): Promise<SourceRow> {
+    const id = newId('src');
+    const connection = connectionOf(dto, undefined, this.settings.allowUnixSockets);
+    this.refuseCatalog(connection);
+    const values = this.valuesOf(id, dto.name, connection, optionsOf(dto, DEFAULT_SOURCE_OPTIONS));
+    const row = await this.catalog.transaction(async (trx) => {
+      const inserted = await this.sources.insert(trx, caller.organizationId, id, values);
+      await this.record(trx, caller, 'source.created', id, { name: dto.name, host: connection.host, database: connection.database });
+      return inserted;
+    });
+    await this.changed(caller, id);
+    return row;
+  }
+
+  async update(caller: Identity, idOrName: string, dto: UpdateSourceDto): Promise<SourceRow> {
+    const old = await this.get(caller.organizationId, idOrName);
+    const connection = connectionOf(dto, dto.url === undefined ? this.connectionOf(old) : undefined, this.settings.allowUnixSockets);
+    this.refuseCatalog(connection);
+    const values = this.valuesOf(old.id, dto.name ?? old.name, connection, optionsOf(dto, old.options));
+    const row = await this.catalog.transaction(async (trx) => {
+      const updated = await this.sources.update(trx, caller.organizationId, old.id, values);
+      if (!updated) throw Errors.notFound('source', idOrName);
+      await this.record(trx, caller, 'source.updated', old.id, { fields: Object.keys(dto).filter((name) => dto[name as keyof UpdateSourceDto] !== undefined) });
+      return updated;
+    });
+    await this.changed(caller, old.id);
+    return row;
+  }
+
+  /** Its backups stay, and can still be restored elsewhere. */
+  async delete(caller: Identity, idOrName: string): Promise<SourceRow> {
+    const row = await this.get(caller.organizationId, idOrName);
+    await this.catalog.transaction(async (trx) => {
+      if ((await this.sources.openRuns(trx, row.id)) > 0) throw Errors.conflict(`A backup of the source "${row.name}" is queued or running; wait for it or cancel it first.`);
+      await this.sources.markDeleted(trx, caller.organizationId, row.id);
+      await this.record(trx, caller, 'source.deleted', row.id, { name: row.name });
+    });
+    await this.changed(caller, row.id);
+    return row;
+  }
+
+  /** How to reach a source, with its password. */
+  connectionOf(row: SourceRow): PgConnection {
+    return {
+      host: row.host,
+      port: row.port,
+      database: row.database,
+      user: row.username,
+      tls: row.tls as PgConnection['tls'],
+      ...(row.sealed_password === null ? {} : { password: this.secrets.open(row.sealed_password, passwordOf(row.id)) }),
+    };
+  }
+
+  private valuesOf(id: string, name: string, connection: PgConnection, options: SourceValues['options']): SourceValues {
+    return {
+      name,
+      kind: 'postgres',
+      host: connection.host,
+      port: connection.port,
+      database: connection.database,
+      username: connection.user,
+      sealed_password: connection.password === undefined ? null : this.secrets.seal(connection.password, passwordOf(id)),
+      tls: connection.tls,
+      options,
+    };
+  }
+
+  /** The catalog's own database is neither source nor target: a restore over it would end the server. */
+  private refuseCatalog(connection: PgConnection): void {
+    if (isCatalog(connection, this.settings.databaseUrl)) {
+      throw Errors.validation({ url: "is the catalog's own database (DATABASE_URL), which can't be a source; the server keeps its own backups of it" });
+    }
+  }
+
+  private async record(trx: Parameters<AuditService['record']>[0], caller: Identity, action: string, id: string, changes: object): Promise<void> {
+    await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action, resource: { kind: 'source', id }, changes });
+  }
+
+  private async changed(caller: Identity, id: string): Promise<void> {
+    await this.cache.invalidate(caller.organizationId, ['sources', 'backups']);
+    this.bus.emit('api.changed', { organizationId: caller.organizationId, actor: actorOf(caller), resourceKind: 'source', resourceId: id });
+  }
+}
+
+/** What a source's sealed password is bound to. */
+export function passwordOf(sourceId: string): string {
+  return `source:${sourceId}:password`;
+}
+
+/** Whether a connection leads to the catalog, as far as names can tell. */
+export function isCatalog(connection: Pick<PgConnection, 'host' | 'port' | 'database'>, databaseUrl: string | undefined): boolean {
+  if (databaseUrl === undefined) return false;
+  const url = new URL(databaseUrl);
+  const database = decodeURIComponent(url.pathname.slice(1)) || decodeURIComponent(url.username);
+  return connection.host === url.hostname && connection.port === Number(url.port || 5432) && connection.database === database;
+}
