@@ -39,11 +39,10 @@ export class ContentDigester {
   #bytes = 0;
 
   constructor() {
-    // Word copies may write up to a word past a piece.
-    const memory = new ArrayBuffer(STAGE_BYTES + WORD_BYTES);
-    this.#stage = Buffer.from(memory);
-    this.#view = new DataView(memory);
-    this.#words = new Int32Array(memory);
+    // Word copies may write up to a word past a piece. Memory of its own, not of the pool: words must lie on word boundaries.
+    this.#stage = Buffer.allocUnsafeSlow(STAGE_BYTES + WORD_BYTES);
+    this.#view = new DataView(this.#stage.buffer, this.#stage.byteOffset, this.#stage.length);
+    this.#words = new Int32Array(this.#stage.buffer, this.#stage.byteOffset, this.#stage.length / 4);
   }
 
   beginRows(): void {

@@ -1,4 +1,4 @@
-import { open, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import { EngineError } from '../errors.js';
 import { archiveCorrupt } from './archive-errors.js';
 import type { ArchiveToc } from './toc.js';
@@ -24,17 +24,20 @@ export async function readToc(source: AsyncIterable<Buffer>): Promise<{ toc: Arc
  * @throws EngineError ARCHIVE_CORRUPT, DISK_FULL; whatever the source throws; the file system's errors, e.g. EEXIST.
  */
 export async function writeHeaderOnlyArchive(source: AsyncIterable<Buffer>, path: string): Promise<ArchiveToc> {
-  const file = await open(path, 'wx', 0o600);
+  let file: FileHandle | undefined;
   try {
-    try {
-      return await takeHeader(source, async (part) => {
-        await file.writeFile(part);
-      });
-    } finally {
-      await file.close();
-    }
+    // The file is opened while the source is being read, so that the source is destroyed when that fails, too.
+    const toc = await takeHeader(source, async (part) => {
+      file ??= await open(path, 'wx', 0o600);
+      await file.writeFile(part);
+    });
+    await file?.close();
+    return toc;
   } catch (error) {
-    await rm(path, { force: true });
+    if (file) {
+      await file.close().catch(() => undefined);
+      await rm(path, { force: true });
+    }
     throw isDiskFull(error) ? diskFull(path, error) : error;
   }
 }
