@@ -36,7 +36,11 @@ export abstract class ArtifactStore {
    * nothing is left, neither under the key nor under a temporary name. An error of the body itself is thrown as it is.
    * The body is always consumed or destroyed.
    */
-  abstract write(key: string, body: Readable | AsyncIterable<Buffer>, options?: WriteOptions): Promise<{ bytes: number }>;
+  abstract write(
+    key: string,
+    body: Readable | AsyncIterable<Buffer> | Iterable<Buffer>,
+    options?: WriteOptions,
+  ): Promise<{ bytes: number }>;
 
   /** Opens an object, or a range of it. A range past the end gives the bytes there are. @throws EngineError OBJECT_MISSING */
   abstract read(key: string, options?: ReadOptions): Promise<Readable>;

@@ -23,7 +23,11 @@ export class LocalStore extends ArtifactStore {
     super();
   }
 
-  async write(key: string, body: Readable | AsyncIterable<Buffer>, options: WriteOptions = {}): Promise<{ bytes: number }> {
+  async write(
+    key: string,
+    body: Readable | AsyncIterable<Buffer> | Iterable<Buffer>,
+    options: WriteOptions = {},
+  ): Promise<{ bytes: number }> {
     const stream = body instanceof Readable ? body : Readable.from(body);
     // A body may fail while the folder is still being made; without a listener that would end the process.
     stream.on('error', () => {});
