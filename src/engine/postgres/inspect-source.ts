@@ -31,7 +31,7 @@ export interface SourceInspection {
   sizeBytes: number;
   /** Tables with rows of their own: leaves of partitioned tables, not their parents. */
   tableCount: number;
-  extensions: { name: string; version: string }[];
+  extensions: { name: string; version: string; schema: string }[];
   /** Other than pg_default, where something of this database lies. */
   tablespaces: string[];
   /** At most a hundred, named; `missingPrivilegeCount` counts all. */
@@ -127,7 +127,8 @@ async function readFacts(client: Queryable): Promise<Facts> {
             pg_database_size(d.oid)::float8 as "sizeBytes",
             (select count(*)::int from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
               where c.relkind = 'r' and c.relpersistence <> 't' and not ${SYSTEM_SCHEMA} and not ${EXTENSION_MEMBER}) as "tableCount",
-            (select coalesce(json_agg(json_build_object('name', extname, 'version', extversion) order by extname), '[]') from pg_catalog.pg_extension) as extensions,
+            (select coalesce(json_agg(json_build_object('name', extname, 'version', extversion, 'schema', en.nspname) order by extname), '[]')
+               from pg_catalog.pg_extension join pg_catalog.pg_namespace en on en.oid = extnamespace) as extensions,
             array(select t.spcname::text from pg_catalog.pg_tablespace t
                    where t.spcname not in ('pg_default', 'pg_global')
                      and (t.oid = d.dattablespace or exists (select from pg_catalog.pg_class c where c.reltablespace = t.oid)) order by 1) as tablespaces,

@@ -1,0 +1,291 @@
+import { createHash } from 'node:crypto';
+import { type Readable, Transform } from 'node:stream';
+import { ArchiveInspector } from './archive/archive-inspector.js';
+import type { ArchiveSummary } from './archive/archive-reader.js';
+import { artifactName } from './artifact/artifact-name.js';
+import { writeArtifact } from './artifact/artifact-writer.js';
+import { loadManifest } from './artifact/load-manifest.js';
+import { encodeManifest } from './artifact/manifest-codec.js';
+import { MANIFEST_FORMAT_VERSION, type Manifest, type ManifestArtifact, type Omission, type TableDigest } from './artifact/manifest.js';
+import { sealTables } from './artifact/sealed-tables.js';
+import { signManifest } from './artifact/signature.js';
+import { packConfig, resolveConfigPaths } from './config-files.js';
+import { EngineError } from './errors.js';
+import { type ClientPrograms, chooseClientPrograms, findClientPrograms } from './postgres/client-programs.js';
+import { withClient } from './postgres/client.js';
+import { describeConnection, type PgConnection } from './postgres/connection.js';
+import { withPgEnvironment } from './postgres/environment.js';
+import { collectDatabaseConfig, dumpGlobals } from './postgres/globals.js';
+import { inspectSource, lockShortage, type SourceInspection } from './postgres/inspect-source.js';
+import { listStoredRelations, omissionsOf } from './postgres/omissions.js';
+import { type PgProgram, programError } from './postgres/program-error.js';
+import { estimateTables, type Exclusions, quoteName, relationKey } from './postgres/relations.js';
+import { type RunningProgram, startProgram } from './postgres/run-program.js';
+import { checkPinnedSettings, PINNED_SETTINGS } from './postgres/settings.js';
+import { type Progress, ProgressMeter } from './progress.js';
+import type { ArtifactStore } from './store/artifact-store.js';
+import { attemptPrefix, backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './store/layout.js';
+
+/** What to back up, where to, and under whose keys. */
+export interface BackupRequest {
+  ids: BackupIds;
+  /** Names this attempt's folder; never used twice for one backup. */
+  attempt: string;
+  source: {
+    name: string;
+    connection: PgConnection;
+    excludeSchemas: readonly string[];
+    /** Exact names. */
+    excludeTables: readonly { schema: string; name: string }[];
+    lockTimeoutMs: number;
+    statementTimeoutMs: number;
+    maxRunMs: number;
+    configPaths: readonly string[];
+  };
+  type: 'full' | 'database' | 'config';
+  components: readonly ('database' | 'config')[];
+  compress: boolean;
+  /** Folders that configPaths may name. */
+  configRoots: readonly string[];
+  programs: { binDirs: readonly string[]; requirePatched: boolean };
+  store: ArtifactStore;
+  recipients: readonly string[];
+  signingKeyPem: string;
+  /** SHA-256 of the source's manifest before this one. */
+  previousManifestSha256: string | null;
+  backstayVersion: string;
+  signal: AbortSignal;
+  onProgress: (progress: Progress) => void;
+}
+
+/** A backup whose artifacts are stored under the attempt's folder, and whose manifest is ready to be written. */
+export interface StagedBackup {
+  ids: BackupIds;
+  attemptPrefix: string;
+  manifest: Manifest;
+  manifestBytes: Buffer;
+  manifestSha256: string;
+  signature: Buffer;
+  tables: TableDigest[];
+}
+
+/** Free space below this share of the database's size is too little, whatever the compression. */
+const LEAST_FREE_SHARE = 0.02;
+const LEAST_FREE_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Dumps, hashes, compresses, encrypts and stores every component under the attempt's folder. Commits nothing: see `commitBackup`.
+ * @throws EngineError; RUN_TIMEOUT past maxRunMs; the signal's reason when it is aborted
+ */
+export async function stageBackup(request: BackupRequest): Promise<StagedBackup> {
+  const { source } = request;
+  const deadline = AbortSignal.timeout(source.maxRunMs);
+  const signal = AbortSignal.any([request.signal, deadline]);
+  try {
+    return await stage({ ...request, signal });
+  } catch (error) {
+    if (request.signal.aborted) throw request.signal.reason;
+    if (!deadline.aborted) throw error;
+    throw new EngineError('RUN_TIMEOUT', `The backup of ${describeConnection(source.connection)} took longer than its limit of ${Math.round(source.maxRunMs / 1000)} s.`, "Raise the source's maxRunMs, or find out what slows the dump down.", { cause: error });
+  }
+}
+
+async function stage(request: BackupRequest): Promise<StagedBackup> {
+  const startedAt = new Date();
+  const { source, ids, signal } = request;
+  const meter = new ProgressMeter(request.onProgress);
+  meter.begin('preflight');
+  const configPaths = request.components.includes('config') ? await resolveConfigPaths(source.configPaths, request.configRoots) : [];
+  const inspection = await inspectSource(source.connection, { signal, applicationName: applicationName(ids.backup), exclusions: exclusionsOf(source) });
+  const programs = chooseClientPrograms(await findClientPrograms({ binDirs: request.programs.binDirs }), inspection.serverMajor, { requirePatched: request.programs.requirePatched });
+  await preflight(request, inspection);
+  const writing: Writing = { request, prefix: attemptPrefix(ids, request.attempt), programs, meter };
+  const artifacts: ManifestArtifact[] = [];
+  const dump = request.components.includes('database') ? await dumpDatabase(writing, artifacts) : undefined;
+  if (request.components.includes('config')) await dumpConfig(writing, configPaths, artifacts);
+  meter.begin('manifest');
+  const tables = dump?.tables ?? [];
+  const manifest: Manifest = {
+    formatVersion: MANIFEST_FORMAT_VERSION,
+    ids,
+    createdAt: startedAt.toISOString(),
+    previousManifestSha256: request.previousManifestSha256,
+    type: request.type,
+    source: {
+      name: source.name,
+      kind: 'postgres',
+      database: source.connection.database,
+      serverVersion: inspection.serverVersion,
+      encoding: inspection.encoding,
+      collate: inspection.collate,
+      ctype: inspection.ctype,
+      localeProvider: inspection.localeProvider,
+      locale: inspection.icuLocale,
+      extensions: inspection.extensions,
+      tablespaces: inspection.tablespaces,
+      databaseSettings: inspection.databaseSettings,
+    },
+    tools: { pgDump: dump ? programs.version : null, backstay: request.backstayVersion, node: process.version },
+    pinnedSettings: Object.entries(PINNED_SETTINGS).map(([name, value]) => ({ name, value })),
+    exclusions: { schemas: [...source.excludeSchemas], tables: source.excludeTables.map(({ schema, name }) => `${quoteName(schema)}.${quoteName(name)}`) },
+    omissions: dump?.omissions ?? [],
+    dump: dump ? { startedAt: dump.startedAt.toISOString(), finishedAt: dump.finishedAt.toISOString() } : null,
+    components: [...request.components],
+    artifacts,
+    totals: { tableCount: tables.length, rowCount: tables.reduce((rows, table) => rows + table.rows, 0) },
+    largeObjects: { count: dump?.largeObjects?.count ?? 0, bytes: dump?.largeObjects?.bytes ?? 0 },
+    recipients: [...request.recipients],
+    tables: await sealTables({ tables, largeObjectsSha256: dump?.largeObjects?.sha256 ?? null }, request.recipients),
+  };
+  const manifestBytes = encodeManifest(manifest);
+  return {
+    ids,
+    attemptPrefix: writing.prefix,
+    manifest,
+    manifestBytes,
+    manifestSha256: createHash('sha256').update(manifestBytes).digest('hex'),
+    signature: signManifest(manifestBytes, request.signingKeyPem),
+    tables,
+  };
+}
+
+/**
+ * Puts a staged backup into place: artifacts, signature, and last the manifest, which is read back. The caller holds the run, so that no
+ * other worker is in the same folder.
+ * @throws EngineError when anything is not as it was written
+ */
+export async function commitBackup(staged: StagedBackup, store: ArtifactStore, verifyingKeys: readonly string[], signal: AbortSignal): Promise<void> {
+  const prefix = backupPrefix(staged.ids);
+  for (const artifact of staged.manifest.artifacts) {
+    await store.rename(objectKey(staged.attemptPrefix, artifact.name), objectKey(prefix, artifact.name), { signal });
+    const stored = await store.stat(objectKey(prefix, artifact.name), { signal });
+    if (stored?.bytes !== artifact.storedBytes) {
+      throw new EngineError('STORE_FAILED', `The destination holds ${stored?.bytes ?? 'no'} bytes of ${artifact.name} instead of ${artifact.storedBytes}.`, 'Check the destination, then run the backup again.');
+    }
+  }
+  await store.write(objectKey(prefix, SIGNATURE_NAME), once(staged.signature), { signal, overwrite: true });
+  await store.write(objectKey(prefix, MANIFEST_NAME), once(staged.manifestBytes), { signal, overwrite: true });
+  const read = await loadManifest(store, prefix, verifyingKeys, staged.ids, signal);
+  if (read.sha256 !== staged.manifestSha256) {
+    throw new EngineError('STORE_FAILED', 'The manifest that the destination gives back is not the one that was written.', 'Check the destination, then run the backup again.');
+  }
+  await store.removeTree(staged.attemptPrefix, { signal });
+}
+
+async function* once(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
+}
+
+/** How the sessions of a run are named, so that they can be found when their server has died. */
+export function applicationName(runId: string): string {
+  return `backstay:${runId}`;
+}
+
+async function preflight(request: BackupRequest, inspection: SourceInspection): Promise<void> {
+  const where = describeConnection(request.source.connection);
+  if (inspection.poolerSuspected) throw new EngineError('POOLER_UNSUITABLE', inspection.poolerSuspected, 'Connect to the database directly, or through a session pooler on port 5432.');
+  const free = await request.store.freeBytes({ signal: request.signal });
+  const needed = Math.max(LEAST_FREE_BYTES, inspection.sizeBytes * LEAST_FREE_SHARE);
+  if (free !== null && free < needed) {
+    throw new EngineError('DISK_FULL', `The destination has ${free} bytes free; a backup of ${where} (${inspection.sizeBytes} bytes on its server) needs ${Math.ceil(needed)} at the very least.`, 'Free space at the destination, or delete old backups.');
+  }
+  if (!request.components.includes('database')) return;
+  const shortage = lockShortage(inspection);
+  if (shortage) throw new EngineError('LOCKS_EXHAUSTED', shortage, 'Raise max_locks_per_transaction on the source and restart it.');
+}
+
+interface Writing {
+  request: BackupRequest;
+  prefix: string;
+  programs: ClientPrograms;
+  meter: ProgressMeter;
+}
+
+interface DumpedDatabase {
+  tables: TableDigest[];
+  largeObjects: ArchiveSummary['largeObjects'];
+  omissions: Omission[];
+  startedAt: Date;
+  finishedAt: Date;
+}
+
+async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[]): Promise<DumpedDatabase> {
+  const { request, programs, meter } = writing;
+  const { source, signal } = request;
+  const session = { applicationName: applicationName(request.ids.backup), signal };
+  const { before, expectedBytes } = await withClient(source.connection, session, async (client) => {
+    await checkPinnedSettings(client);
+    const estimates = await estimateTables(client);
+    return { before: await listStoredRelations(client), expectedBytes: estimates.reduce((bytes, table) => bytes + table.bytes, 0) };
+  });
+  meter.begin('dump', expectedBytes);
+  const inspector = new ArchiveInspector();
+  const startedAt = new Date();
+  const extra = { statement_timeout: String(source.statementTimeoutMs) };
+  await withPgEnvironment(source.connection, { applicationName: session.applicationName, settings: extra }, async (env) => {
+    const program = startProgram(programs.pgDump, dumpArguments(source), { env, signal });
+    await addOutput(writing, artifacts, 'database', 'database.dump', program, 'pg_dump', [inspector], (bytes) => {
+      meter.tables(inspector.tablesDone, inspector.tablesTotal ?? 0);
+      meter.passed(bytes);
+    });
+  });
+  const finishedAt = new Date();
+  const { tables, largeObjects } = inspector.summary();
+  const after = await withClient(source.connection, session, (client) => listStoredRelations(client));
+  const omitted = omissionsOf(after, tables, { exclusions: exclusionsOf(source), before });
+  const kinds = new Map(after.map((relation) => [relationKey(relation), relation.kind]));
+  const omissions = omitted.map(({ schema, name, reason }) => ({ schema, name, kind: kinds.get(relationKey({ schema, name })) ?? 'table', reason }));
+  return { tables: tables.map(({ schema, name, rows, bytes, sha256 }) => ({ schema, name, rows, bytes, sha256 })), largeObjects, omissions, startedAt, finishedAt };
+}
+
+function exclusionsOf(source: BackupRequest['source']): Exclusions {
+  return { schemas: source.excludeSchemas, tables: source.excludeTables };
+}
+
+async function dumpConfig(writing: Writing, configPaths: readonly string[], artifacts: ManifestArtifact[]): Promise<void> {
+  const { request, programs, meter } = writing;
+  const { source, signal } = request;
+  const session = { applicationName: applicationName(request.ids.backup), signal };
+  meter.begin('config');
+  await withPgEnvironment(source.connection, { applicationName: session.applicationName }, async (env) => {
+    const program = dumpGlobals(programs, source.connection.database, { env, signal });
+    await addOutput(writing, artifacts, 'config', 'globals.sql', program, 'pg_dumpall', []);
+  });
+  const settings = await withClient(source.connection, session, (client) => collectDatabaseConfig(client));
+  const generated = [{ name: 'database-config.json', content: `${JSON.stringify(settings, null, 2)}\n` }];
+  await addArtifact(writing, artifacts, 'config', 'config.tar', packConfig(generated, configPaths, signal), []);
+}
+
+/** Stores what a program prints; whole only when the program has ended well, since the end of a pipe alone proves nothing. */
+async function addOutput(writing: Writing, artifacts: ManifestArtifact[], component: ManifestArtifact['component'], content: string, program: RunningProgram, name: PgProgram, through: Transform[], onBytes?: (bytes: number) => void): Promise<void> {
+  const { source } = writing.request;
+  const ended = program.done.then(() => null, (failed: unknown) => programError(name, failed, source));
+  const gate = new Transform({
+    transform: (chunk, _encoding, done) => done(null, chunk),
+    flush: (done) => void ended.then(done),
+  });
+  try {
+    await addArtifact(writing, artifacts, component, content, program.stdout, [gate, ...through], onBytes);
+  } finally {
+    await ended;
+  }
+}
+
+async function addArtifact(writing: Writing, artifacts: ManifestArtifact[], component: ManifestArtifact['component'], content: string, source: Readable, through: Transform[], onBytes?: (bytes: number) => void): Promise<void> {
+  const { store, compress, recipients, signal } = writing.request;
+  const name = artifactName(content, compress);
+  const digest = await writeArtifact({ store, key: objectKey(writing.prefix, name), source, through, compress, recipients, signal, ...(onBytes ? { onBytes } : {}) });
+  artifacts.push({ component, name, ...digest });
+}
+
+/** Names are quoted, so that no character of a pattern stands for others. */
+function dumpArguments(source: BackupRequest['source']): string[] {
+  return [
+    '--format=custom',
+    '--compress=0',
+    '--no-password',
+    `--lock-wait-timeout=${source.lockTimeoutMs}`,
+    ...source.excludeSchemas.map((schema) => `--exclude-schema=${quoteName(schema)}`),
+    ...source.excludeTables.map(({ schema, name }) => `--exclude-table=${quoteName(schema)}.${quoteName(name)}`),
+  ];
+}

@@ -1,0 +1,160 @@
+import { finished } from 'node:stream/promises';
+import { ArchiveInspector } from './archive/archive-inspector.js';
+import { checkArtifact, readArtifactPlain } from './artifact/artifact-reader.js';
+import { loadManifest } from './artifact/load-manifest.js';
+import type { Manifest, ManifestArtifact } from './artifact/manifest.js';
+import { openTables } from './artifact/sealed-tables.js';
+import { EngineError } from './errors.js';
+import { type Progress, ProgressMeter } from './progress.js';
+import type { ArtifactStore } from './store/artifact-store.js';
+import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
+
+/** One thing that was looked at, and what was found. */
+export interface Check {
+  level: number;
+  name: string;
+  ok: boolean;
+  detail: string;
+}
+
+export interface VerifyRequest {
+  ids: BackupIds;
+  /** Highest level to try; 0 to 2. */
+  level: number;
+  store: ArtifactStore;
+  verifyingKeys: readonly string[];
+  /** age secrets; level 2 needs one that fits. */
+  identities: readonly string[];
+  signal: AbortSignal;
+  onProgress: (progress: Progress) => void;
+}
+
+export interface Verification {
+  /** Highest level that holds; null when not even the manifest does. */
+  provenLevel: number | null;
+  checks: Check[];
+  /** The first check that failed; what follows it was not tried. */
+  failure: EngineError | null;
+}
+
+/** Failures that say something about the backup; others (a destination that does not answer, a missing key) say nothing of it. */
+const VERDICTS = new Set(['OBJECT_MISSING', 'ARTIFACT_CORRUPT', 'MANIFEST_CORRUPT', 'SIGNATURE_INVALID', 'ARCHIVE_CORRUPT']);
+
+/**
+ * Reads a backup anew from its destination and proves level after level, stopping at the first that fails.
+ * 0: the manifest is signed by us and every artifact is there in its size. 1: every stored byte is what was written.
+ * 2: decrypted, decompressed and parsed to the last byte, every table's rows, bytes and hash equal the manifest.
+ * @throws EngineError when nothing can be said, as the destination does not answer or no key fits; the signal's reason when aborted
+ */
+export async function verifyBackup(request: VerifyRequest): Promise<Verification> {
+  const checks: Check[] = [];
+  const meter = new ProgressMeter(request.onProgress);
+  let provenLevel: number | null = null;
+  const prove = async (level: number, name: string, work: () => Promise<string>): Promise<void> => {
+    try {
+      checks.push({ level, name, ok: true, detail: await work() });
+    } catch (error) {
+      if (request.signal.aborted) throw request.signal.reason;
+      if (!(error instanceof EngineError) || !VERDICTS.has(error.code)) throw error;
+      checks.push({ level, name, ok: false, detail: error.message });
+      throw error;
+    }
+  };
+  try {
+    const manifest = await proveStored(request, prove);
+    provenLevel = 0;
+    if (request.level >= 1) {
+      await proveIntact(request, manifest, meter, prove);
+      provenLevel = 1;
+    }
+    if (request.level >= 2) {
+      await proveReadable(request, manifest, meter, prove);
+      provenLevel = 2;
+    }
+    return { provenLevel, checks, failure: null };
+  } catch (error) {
+    if (error instanceof EngineError && checks.at(-1)?.ok === false) return { provenLevel, checks, failure: error };
+    throw error;
+  }
+}
+
+type Prove = (level: number, name: string, work: () => Promise<string>) => Promise<void>;
+
+async function proveStored({ store, ids, verifyingKeys, signal }: VerifyRequest, prove: Prove): Promise<Manifest> {
+  const prefix = backupPrefix(ids);
+  let manifest!: Manifest;
+  await prove(0, 'manifest signature', async () => {
+    const loaded = await loadManifest(store, prefix, verifyingKeys, ids, signal);
+    manifest = loaded.manifest;
+    return `signed by ${loaded.signedBy}, SHA-256 ${loaded.sha256}`;
+  });
+  for (const artifact of manifest.artifacts) {
+    await prove(0, `${artifact.name} is stored`, async () => {
+      const stored = await store.stat(objectKey(prefix, artifact.name), { signal });
+      if (!stored) throw new EngineError('OBJECT_MISSING', `${artifact.name} is not at the destination.`, 'Use another backup.');
+      if (stored.bytes !== artifact.storedBytes) throw new EngineError('ARTIFACT_CORRUPT', `${artifact.name} has ${stored.bytes} bytes instead of ${artifact.storedBytes}.`, 'Use another backup.');
+      return `${stored.bytes} bytes`;
+    });
+  }
+  return manifest;
+}
+
+async function proveIntact({ store, ids, identities, signal }: VerifyRequest, manifest: Manifest, meter: ProgressMeter, prove: Prove): Promise<void> {
+  meter.begin('level 1', manifest.artifacts.reduce((bytes, artifact) => bytes + artifact.storedBytes, 0));
+  let before = 0;
+  for (const artifact of manifest.artifacts) {
+    await prove(1, `${artifact.name} SHA-256`, async () => {
+      const key = objectKey(backupPrefix(ids), artifact.name);
+      await checkArtifact({ store, key, name: artifact.name, expected: artifact, identities, signal, onBytes: (bytes) => meter.passed(before + bytes) });
+      return `${artifact.storedBytes} bytes, SHA-256 ${artifact.storedSha256}, age authentication holds`;
+    });
+    before += artifact.storedBytes;
+  }
+}
+
+async function proveReadable(request: VerifyRequest, manifest: Manifest, meter: ProgressMeter, prove: Prove): Promise<void> {
+  meter.begin('level 2', manifest.artifacts.reduce((bytes, artifact) => bytes + artifact.plainBytes, 0));
+  let before = 0;
+  for (const artifact of manifest.artifacts) {
+    const isDump = artifact.name.startsWith('database.dump');
+    await prove(2, isDump ? `${artifact.name} tables` : `${artifact.name} content`, async () => {
+      const onBytes = (bytes: number) => meter.passed(before + bytes);
+      return isDump ? readDump(request, manifest, artifact, onBytes) : readPlain(request, artifact, onBytes);
+    });
+    before += artifact.plainBytes;
+  }
+}
+
+async function readPlain(request: VerifyRequest, artifact: ManifestArtifact, onBytes: (bytes: number) => void): Promise<string> {
+  const plain = await open(request, artifact);
+  let bytes = 0;
+  for await (const chunk of plain as AsyncIterable<Buffer>) onBytes((bytes += chunk.length));
+  return `${bytes} bytes, SHA-256 ${artifact.plainSha256}`;
+}
+
+async function readDump(request: VerifyRequest, manifest: Manifest, artifact: ManifestArtifact, onBytes: (bytes: number) => void): Promise<string> {
+  const { tables: expected, largeObjectsSha256 } = await openTables(manifest, request.identities);
+  const inspector = new ArchiveInspector();
+  const plain = await open(request, artifact);
+  plain.once('error', (error) => inspector.destroy(error));
+  plain.pipe(inspector);
+  inspector.on('data', () => onBytes(inspector.bytes));
+  await finished(inspector);
+  const { tables, largeObjects } = inspector.summary();
+  const differing = expected.find((table, index) => {
+    const read = tables[index];
+    return !read || read.schema !== table.schema || read.name !== table.name || read.rows !== table.rows || read.bytes !== table.bytes || read.sha256 !== table.sha256;
+  });
+  if (differing) throw differs(`the table ${differing.schema}.${differing.name} is not the one of the manifest`);
+  if (tables.length !== expected.length) throw differs(`it holds ${tables.length} tables instead of ${expected.length}`);
+  if ((largeObjects?.sha256 ?? null) !== largeObjectsSha256) throw differs('its large objects are not those of the manifest');
+  return `${tables.length} tables, ${tables.reduce((rows, table) => rows + table.rows, 0)} rows, ${largeObjects?.count ?? 0} large objects equal the manifest`;
+}
+
+function differs(how: string): EngineError {
+  return new EngineError('ARTIFACT_CORRUPT', `The dump was read to its end, but ${how}.`, 'Use another backup.');
+}
+
+function open({ store, ids, identities, signal }: VerifyRequest, artifact: ManifestArtifact) {
+  return readArtifactPlain({ store, key: objectKey(backupPrefix(ids), artifact.name), name: artifact.name, identities, expected: artifact, signal });
+}
