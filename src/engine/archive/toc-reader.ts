@@ -13,7 +13,7 @@ import { type DecodeText, decodeUtf8, decoderFor } from './text-decoder.js';
 import { type ArchiveToc, entryFields, type EntryValues, type TocEntry, toTocEntry } from './toc.js';
 
 /** The greatest header and table of contents that is read, in bytes. 10,000 tables with indexes need about 50 MB. */
-export const MAX_HEADER_BYTES = 512 * 1024 * 1024;
+const MAX_HEADER_BYTES = 512 * 1024 * 1024;
 
 const HEAD_FIELDS = ['int', 'int', 'int', 'int', 'int', 'int', 'int', 'bytes', 'text', 'text', 'int'] as const;
 type HeadValues = [

@@ -2,7 +2,7 @@ import type { ArchiveVersion } from './archive-header.js';
 import { archiveCorrupt, archiveUnsupported } from './archive-errors.js';
 import type { FieldKind, StoredOffset } from './record-reader.js';
 
-export type TocSection = 'none' | 'pre-data' | 'data' | 'post-data';
+type TocSection = 'none' | 'pre-data' | 'data' | 'post-data';
 
 /** One object of the database, or the data of one, as pg_dump lists it at the head of an archive. */
 export interface TocEntry {
