@@ -8,6 +8,8 @@ import type { PgConnection } from '../../src/engine/postgres/connection.js';
 import { ThrowawayCluster } from '../../src/engine/postgres/throwaway-cluster.js';
 
 const ROOT = process.cwd();
+/** The engine's own sessions have an empty search path; the SQL of tests is easier to read with the usual one. */
+const SESSION = { applicationName: 'test', settings: { search_path: 'public' } };
 
 /** A private PostgreSQL for the tests of one file. */
 export class TestPostgres {
@@ -41,16 +43,12 @@ export class TestPostgres {
 
   /** Runs one statement and gives its rows. */
   async query<Row extends QueryResultRow>(database: string, sql: string, params: unknown[] = []): Promise<Row[]> {
-    return withClient(
-      this.connection(database),
-      { applicationName: 'test' },
-      async (client) => (await client.query<Row>(sql, params)).rows,
-    );
+    return withClient(this.connection(database), SESSION, async (client) => (await client.query<Row>(sql, params)).rows);
   }
 
   /** Runs a text of one or many statements, in one transaction as far as SQL lets it. */
   async exec(database: string, sql: string): Promise<void> {
-    await withClient(this.connection(database), { applicationName: 'test' }, (client) => client.query(sql));
+    await withClient(this.connection(database), SESSION, (client) => client.query(sql));
   }
 
   /** Makes a database with the awkward sample (scripts/sample-database.sql), large objects and all, and gives its name. */

@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client } from 'pg';
 import { EngineError } from '../errors.js';
-import { connectError, isTransient, statementError } from './connect-errors.js';
+import { connectError, failureOf, isTransient, statementError } from './connect-errors.js';
 import { describeConnection, type PgConnection } from './connection.js';
 import { startupOptions } from './settings.js';
 
@@ -83,7 +83,7 @@ async function connectOnce(connection: PgConnection, options: ClientOptions): Pr
   try {
     return await open(connection, options, connection.tls.mode !== 'disable');
   } catch (error) {
-    const withoutTls = connection.tls.mode === 'prefer' && error instanceof Error && /does not support SSL/.test(error.message);
+    const withoutTls = connection.tls.mode === 'prefer' && /does not support SSL/.test(failureOf(error).message);
     if (!withoutTls) throw error;
     return open(connection, options, false);
   }

@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { EngineError } from '../errors.js';
 import { describeConnection, type PgConnection } from './connection.js';
 
@@ -8,8 +9,10 @@ interface Failure {
 
 /** Reads an error of the driver or the socket; an AggregateError (several addresses of one name) speaks by its first part. */
 export function failureOf(error: unknown): Failure {
-  const first: unknown = error instanceof AggregateError && error.errors.length > 0 ? error.errors[0] : error;
-  if (!(first instanceof Error)) return { code: undefined, message: 'unknown failure' };
+  const several =
+    types.isNativeError(error) && 'errors' in error && Array.isArray(error.errors) ? (error.errors as unknown[]) : [];
+  const first = several[0] ?? error;
+  if (!types.isNativeError(first)) return { code: undefined, message: 'unknown failure' };
   const code = 'code' in first && typeof first.code === 'string' ? first.code : undefined;
   return { code, message: first.message.slice(0, 500) };
 }

@@ -52,7 +52,7 @@ export interface OmissionOptions {
 /** Every relation with rows that is not the system's, in the order of the names. Parents of partitions have none. */
 export async function listStoredRelations(client: Queryable): Promise<StoredRelation[]> {
   const { rows } = await client.query<StoredRelation & { relkind: string }>(
-    `select c.oid::float8 as oid, n.nspname as schema, c.relname as name, c.relkind,
+    `select c.oid::bigint::float8 as oid, n.nspname as schema, c.relname as name, c.relkind,
             c.relpersistence = 'u' as unlogged, c.relispopulated as populated,
             case when not ${EXTENSION_MEMBER} then 'none'
                  when e.condition is null then 'member' when e.condition = '' then 'configuration' else 'configuration-in-part' end as extension

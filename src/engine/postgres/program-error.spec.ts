@@ -47,6 +47,11 @@ describe('programError', () => {
       '"t"',
     ],
     ['pg_dump: error: query failed: ERROR:  canceling statement due to lock timeout', 'LOCK_TIMEOUT', 'lock'],
+    [
+      'pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout\npg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE',
+      'LOCK_TIMEOUT',
+      'lock',
+    ],
     ['pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout', 'RUN_TIMEOUT', 'statement timeout'],
     [
       'ERROR:  out of shared memory\nHINT:  You might need to increase max_locks_per_transaction.',

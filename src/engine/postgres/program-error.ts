@@ -1,3 +1,4 @@
+import { types } from 'node:util';
 import { EngineError, type EngineErrorCode } from '../errors.js';
 import { describeConnection, type PgConnection } from './connection.js';
 import { ProgramFailed } from './run-program.js';
@@ -42,7 +43,8 @@ const KNOWN: readonly Known[] = [
     hint: 'Check the name of the database.',
   },
   {
-    pattern: /(?:canceling statement due to lock timeout|could not obtain lock on relation "[^\n]*")/,
+    // pg_dump makes --lock-wait-timeout a statement timeout of its LOCK TABLE.
+    pattern: /canceling statement due to lock timeout|could not obtain lock on|statement timeout[^]*Query was: LOCK TABLE/,
     code: 'LOCK_TIMEOUT',
     message: (_, { program, place }) => `${program} could not lock a table at ${place} in time, since another session holds it.`,
     hint: 'Find the session in pg_stat_activity, try again later, or raise the lock timeout.',
@@ -121,7 +123,7 @@ export function programError(program: PgProgram, failed: unknown, context: { con
   if (failed instanceof EngineError) return failed;
   const cause = { cause: failed };
   if (!(failed instanceof ProgramFailed)) {
-    const message = failed instanceof Error ? failed.message : 'unknown failure';
+    const message = types.isNativeError(failed) ? failed.message : 'unknown failure';
     return new EngineError(FALLBACK[program], redact(`${program} failed: ${message}.`), 'Look at the log of this server.', cause);
   }
   if (failed.stopped)

@@ -5,7 +5,7 @@ import { chmod, chown, cp, lchown, mkdir, open, readdir, readFile, rm, writeFile
 import { createServer } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
+import { promisify, types } from 'node:util';
 import { EngineError } from '../errors.js';
 import { makeClusterFolder, markClusterFolder, removeClusterFolder, sweepThrowawayClusters } from './cluster-folder.js';
 import type { PgConnection } from './connection.js';
@@ -195,7 +195,7 @@ async function initialize(
   } catch (error) {
     if (options.signal?.aborted)
       throw new EngineError('CANCELED', 'The start of a throwaway PostgreSQL was canceled.', 'Start it again.');
-    const output = error instanceof Error && 'stderr' in error ? String(error.stderr) : String(error);
+    const output = types.isNativeError(error) && 'stderr' in error ? String(error.stderr) : String(error);
     throw clusterError('could not be made by initdb', output.slice(-2000), error);
   }
   await rm(passwordFile, { force: true });
