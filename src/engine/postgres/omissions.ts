@@ -8,7 +8,7 @@ import {
   SYSTEM_SCHEMA,
 } from './relations.js';
 
-export const OMISSION_REASONS = [
+const OMISSION_REASONS = [
   /** Rows of a table that an extension made and did not mark as its configuration. */
   'extension-member',
   /** An extension's configuration table of which pg_dump takes only the rows that the extension asks for. */

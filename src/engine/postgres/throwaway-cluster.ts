@@ -1,22 +1,21 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, chown, cp, lchown, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, cp, lchown, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { basename, dirname, join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { promisify, types } from 'node:util';
 import { EngineError } from '../errors.js';
 import { makeClusterFolder, markClusterFolder, removeClusterFolder, sweepThrowawayClusters } from './cluster-folder.js';
 import type { PgConnection } from './connection.js';
 import { bareEnvironment } from './environment.js';
+import { endPostmaster, type Identity, isReady, launchPostmaster, watchOwner } from './postmaster.js';
 import { findServerPrograms, openToEveryone, type ServerPrograms } from './server-programs.js';
 
 const run = promisify(execFile);
 const SUPERUSER = 'postgres';
 /** PostgreSQL refuses to run as root; this is `nobody`, the same number everywhere. */
 const UNPRIVILEGED = 65_534;
-const START_TIMEOUT_MS = 60_000;
 const PORT_TRIES = 5;
 
 export interface ThrowawayClusterOptions {
@@ -36,8 +35,6 @@ export interface ThrowawayClusterOptions {
   listenTcp?: boolean;
   signal?: AbortSignal;
 }
-
-type Identity = { uid: number; gid: number } | Record<string, never>;
 
 /**
  * A private PostgreSQL server that lives as long as it is wanted: made by initdb in a temporary folder, reached on a free port of
@@ -72,9 +69,9 @@ export class ThrowawayCluster {
       for (let attempt = 1; ; attempt++) {
         const port = await freePort();
         await writeFile(join(folder, 'port.conf'), `port = ${port}\n`, { mode: 0o644 });
-        const postmaster = await launch(programs, folder, identity);
+        const postmaster = await launchPostmaster(programs, folder, identity);
         // Before it is ready: whatever becomes of this process from here on, the server does not outlive it.
-        const watcher = watch(postmaster, identity);
+        const watcher = watchOwner(postmaster, identity);
         await markClusterFolder(folder, postmaster.pid ?? null);
         if (await isReady(postmaster, folder, options.signal)) {
           const socketDir = join(folder, 's');
@@ -91,7 +88,7 @@ export class ThrowawayCluster {
             watcher,
           );
         }
-        await end(postmaster);
+        await endPostmaster(postmaster);
         if (options.signal?.aborted)
           throw new EngineError('CANCELED', 'The start of a throwaway PostgreSQL was canceled.', 'Start it again.');
         const log = await logTail(folder);
@@ -114,7 +111,7 @@ export class ThrowawayCluster {
   stop(): Promise<void> {
     this.stopping ??= (async () => {
       this.watcher.kill('SIGKILL');
-      await end(this.postmaster);
+      await endPostmaster(this.postmaster);
       await removeClusterFolder(this.folder);
     })();
     return this.stopping;
@@ -224,74 +221,6 @@ function defaultSettings(folder: string, options: ThrowawayClusterOptions): Reco
     lc_messages: 'C',
     logging_collector: 'off',
   };
-}
-
-async function launch(programs: ServerPrograms, folder: string, identity: Identity): Promise<ChildProcess> {
-  const log = await open(join(folder, 'log'), 'a', 0o600);
-  try {
-    const postmaster = spawn(programs.postgres, ['-D', join(folder, 'data')], {
-      env: bareEnvironment(),
-      cwd: folder,
-      stdio: ['ignore', log.fd, log.fd],
-      // Its own session: Ctrl-C in a terminal must not end it before we have.
-      detached: true,
-      ...identity,
-    });
-    postmaster.on('error', () => undefined);
-    postmaster.unref();
-    return postmaster;
-  } finally {
-    await log.close();
-  }
-}
-
-/** Waits until the postmaster writes into its pid file that it is ready. False where it ended, or was canceled. */
-async function isReady(postmaster: ChildProcess, folder: string, signal?: AbortSignal): Promise<boolean> {
-  const deadline = Date.now() + START_TIMEOUT_MS;
-  while (Date.now() < deadline && isRunning(postmaster)) {
-    if (signal?.aborted) return false;
-    const lines = (await readFile(join(folder, 'data', 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
-    if (lines[7]?.trim() === 'ready') return true;
-    await delay(15);
-  }
-  return false;
-}
-
-function isRunning(child: ChildProcess): boolean {
-  return child.pid !== undefined && child.exitCode === null && child.signalCode === null;
-}
-
-/**
- * A shell that waits for the end of its input, which comes when this process is gone however it died, and then ends the
- * postmaster. It runs as the cluster's user, so it can end nothing else of ours.
- */
-function watch(postmaster: ChildProcess, identity: Identity): ChildProcess {
-  const watcher = spawn('/bin/sh', ['-c', 'read -r _; kill -QUIT "$1"', 'watch', String(postmaster.pid)], {
-    env: bareEnvironment(),
-    cwd: '/',
-    stdio: ['pipe', 'ignore', 'ignore'],
-    detached: true,
-    ...identity,
-  });
-  watcher.on('error', () => undefined);
-  watcher.stdin?.on('error', () => undefined);
-  watcher.unref();
-  if (watcher.stdin !== null && 'unref' in watcher.stdin && typeof watcher.stdin.unref === 'function') watcher.stdin.unref();
-  postmaster.once('exit', () => watcher.kill('SIGKILL'));
-  return watcher;
-}
-
-/** Ends the postmaster without a checkpoint: nothing of it is kept. */
-async function end(postmaster: ChildProcess): Promise<void> {
-  for (const signal of ['SIGQUIT', 'SIGKILL'] as const) {
-    if (!isRunning(postmaster)) return;
-    const ended = once(postmaster, 'exit');
-    const patience = new AbortController();
-    postmaster.ref();
-    postmaster.kill(signal);
-    await Promise.race([ended, delay(10_000, undefined, { signal: patience.signal }).catch(() => undefined)]);
-    patience.abort();
-  }
 }
 
 async function freePort(): Promise<number> {
