@@ -3,6 +3,7 @@ import { pipeline } from 'node:stream/promises';
 import { EngineError } from '../errors.js';
 import { abortReason } from '../store/abort.js';
 import type { ArtifactStore } from '../store/artifact-store.js';
+import { systemCode } from '../store/local-errors.js';
 import { createAgeEncryptor } from './age-encrypt.js';
 import { createCompressor } from './compression.js';
 import { Gather } from './gather.js';
@@ -87,6 +88,6 @@ function confirmed(key: string, writtenBytes: number, digest: ArtifactDigest): A
 function firstCause(flow: PromiseSettledResult<unknown>, written: PromiseSettledResult<unknown>): unknown {
   const flowError: unknown = flow.status === 'rejected' ? flow.reason : undefined;
   const storeError: unknown = written.status === 'rejected' ? written.reason : undefined;
-  const onlyClosed = (flowError as NodeJS.ErrnoException | undefined)?.code === 'ERR_STREAM_PREMATURE_CLOSE';
+  const onlyClosed = ['ERR_STREAM_PREMATURE_CLOSE', 'ABORT_ERR'].includes(systemCode(flowError) ?? '');
   return flowError === undefined || (onlyClosed && storeError !== undefined) ? storeError : flowError;
 }

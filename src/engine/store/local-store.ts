@@ -50,14 +50,17 @@ export class LocalStore extends ArtifactStore {
       if (isAbsent(error) || systemCode(error) === 'ELOOP') throw objectMissing(key, this.root);
       throw toStoreError(error, 'read', key, this.root, 0);
     });
+    let last: number;
     try {
-      if (!(await handle.stat()).isFile()) throw objectMissing(key, this.root);
+      const found = await handle.stat();
+      if (!found.isFile()) throw objectMissing(key, this.root);
+      last = Math.min(end, found.size - 1);
       if (start < 0 || end < start) throw new RangeError(`A range from ${start} to ${end} is none.`);
     } catch (error) {
       await handle.close();
       throw error;
     }
-    const stream = new FileReadStream(handle, start, end, (error) => toStoreError(error, 'read', key, this.root, 0));
+    const stream = new FileReadStream(handle, start, last, (error) => toStoreError(error, 'read', key, this.root, 0));
     destroyOnAbort(stream, signal);
     return stream;
   }
