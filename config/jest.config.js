@@ -1,3 +1,5 @@
+const rootDir = new URL('..', import.meta.url).pathname;
+
 const transform = {
   '^.+\\.ts$': [
     '@swc/jest',
@@ -15,7 +17,7 @@ const transform = {
 
 const project = (displayName, testMatch) => ({
   displayName,
-  rootDir: '..',
+  rootDir,
   testEnvironment: 'node',
   extensionsToTreatAsEsm: ['.ts'],
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
@@ -27,7 +29,7 @@ const project = (displayName, testMatch) => ({
 });
 
 export default {
-  rootDir: '..',
+  rootDir,
   testTimeout: 120_000,
   maxWorkers: 2,
   projects: [

@@ -173,12 +173,23 @@ interface BackupTablesTable {
 
 interface RestoresTable extends RunColumns {
   backup_id: string;
-  target: JsonColumn<object>;
+  target: JsonColumn<RestoreTargetColumn>;
   /** The target's URL, encrypted, as it may hold a password. */
   sealed_target_url: string | null;
   components: string[];
   counts_equal: boolean | null;
   differences: JsonColumn<object[] | null>;
+  warnings: JsonColumn<string[] | null>;
+  /** OID of the finished database, noted just before it gets its name. */
+  finished_oid: number | null;
+}
+
+export interface RestoreTargetColumn {
+  mode: 'new-database' | 'url';
+  host: string;
+  port: number;
+  database: string;
+  jobs: number;
 }
 
 interface VerificationsTable extends RunColumns {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, open, readFile } from 'node:fs/promises';
+import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Catalog } from '../catalog/catalog.js';
@@ -102,13 +102,16 @@ async function readOrMake(file: string, make: () => Promise<string>): Promise<st
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await chmod(folder, 0o700);
   const text = await make();
-  const handle = await open(file, 'wx', 0o600);
+  // Renamed into place when it is whole: a crash leaves no key or all of it.
+  const draft = `${file}.new`;
+  const handle = await open(draft, 'w', 0o600);
   try {
     await handle.writeFile(text);
     await handle.sync();
   } finally {
     await handle.close();
   }
+  await rename(draft, file);
   const parent = await open(folder, 'r');
   await parent.sync().finally(() => parent.close());
   return text;

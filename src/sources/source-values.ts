@@ -56,6 +56,7 @@ function tlsOf(tls: { mode: TlsMode; ca?: string }): PgConnection['tls'] {
 
 /** The request's options over what is stored. */
 export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions): SourceOptions {
+  input.excludeTables?.forEach(parseTableName);
   return {
     configPaths: input.configPaths ?? stored.configPaths,
     excludeSchemas: input.excludeSchemas ?? stored.excludeSchemas,
@@ -64,4 +65,20 @@ export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions):
     statementTimeoutMs: input.statementTimeoutMs ?? stored.statementTimeoutMs,
     maxRunMs: input.maxRunMs ?? stored.maxRunMs,
   };
+}
+
+/** What the source leaves out, with its tables' names taken apart. @throws ApiError VALIDATION_ERROR */
+export function exclusionsOf(options: Pick<SourceOptions, 'excludeSchemas' | 'excludeTables'>): { schemas: string[]; tables: { schema: string; name: string }[] } {
+  return { schemas: options.excludeSchemas, tables: options.excludeTables.map(parseTableName) };
+}
+
+const TABLE_NAME = /^(?:(?:"((?:[^"]|"")+)"|([^".]+))\.)?(?:"((?:[^"]|"")+)"|([^".]+))$/u;
+
+/** `schema.table`, `table` (in public), or either part in double quotes; names are exact, case and all. */
+export function parseTableName(text: string): { schema: string; name: string } {
+  const match = TABLE_NAME.exec(text);
+  if (!match) throw Errors.validation({ excludeTables: `has ${JSON.stringify(text)}, which is not schema.table; quote a part that has a dot or a quote in it` });
+  const [, quotedSchema, schema, quotedName, name] = match;
+  const plain = (quoted: string | undefined, bare: string | undefined) => quoted?.replaceAll('""', '"') ?? bare;
+  return { schema: plain(quotedSchema, schema) ?? 'public', name: plain(quotedName, name) ?? '' };
 }

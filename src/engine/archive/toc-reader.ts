@@ -15,7 +15,8 @@ import { type ArchiveToc, entryFields, type EntryValues, type TocEntry, toTocEnt
 /** The greatest header and table of contents that is read, in bytes. 10,000 tables with indexes need about 50 MB. */
 const MAX_HEADER_BYTES = 512 * 1024 * 1024;
 
-const HEAD_FIELDS = ['int', 'int', 'int', 'int', 'int', 'int', 'int', 'bytes', 'text', 'text', 'int'] as const;
+/** The values of the header after the compression, in their order. */
+export const HEAD_FIELDS = ['int', 'int', 'int', 'int', 'int', 'int', 'int', 'bytes', 'text', 'text', 'int'] as const;
 type HeadValues = [
   compression: number,
   ...BrokenDownTime,

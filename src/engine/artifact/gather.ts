@@ -1,11 +1,12 @@
 import { Transform, type TransformCallback } from 'node:stream';
 
-const BATCH_BYTES = 256 * 1024;
-const LARGE_BYTES = 64 * 1024;
+const BATCH_BYTES = 1024 * 1024;
+const LARGE_BYTES = 256 * 1024;
 
 /**
  * Joins small chunks into large ones. A pipe from pg_dump gives some 10 KB at a time, and each later stage has a fixed cost
- * per chunk: joined, zstd alone needed a sixth less CPU. Chunks of 64 KiB and more pass without a copy.
+ * per chunk; zstd, with a trip to the thread pool for each, is a quarter faster with chunks of 1 MiB than of 64 KiB. Large
+ * chunks pass without a copy.
  */
 export class Gather extends Transform {
   private batch: Buffer | undefined;

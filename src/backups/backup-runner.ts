@@ -1,0 +1,162 @@
+import { Injectable, Logger } from '@nestjs/common';
+import { randomBytes } from 'node:crypto';
+import { Catalog } from '../catalog/catalog.js';
+import { CacheService } from '../common/cache/cache.service.js';
+import type { RunEvent } from '../common/events/event-map.js';
+import { Settings } from '../config/settings.js';
+import { type BackupRequest, commitBackup, type StagedBackup, stageBackup } from '../engine/backup.js';
+import { loadManifest } from '../engine/artifact/load-manifest.js';
+import { EngineError } from '../engine/errors.js';
+import { ArtifactStore } from '../engine/store/artifact-store.js';
+import type { BackupIds } from '../engine/store/layout.js';
+import { Installation } from '../installation/installation.js';
+import { HeldRun } from '../jobs/held-run.js';
+import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { ServerKeys } from '../keys/server-keys.js';
+import { SourceTester } from '../sources/source-tester.js';
+import { exclusionsOf } from '../sources/source-values.js';
+import { SourcesService } from '../sources/sources.service.js';
+import { VERSION } from '../version.js';
+import { durationMs } from './backup-view.js';
+import { type BackupRow, BackupsRepository } from './backups.repository.js';
+
+/** Makes the backups that were queued. */
+@Injectable()
+@RunHandlerOf('backup')
+export class BackupRunner implements RunHandler {
+  private readonly logger = new Logger('backup');
+
+  constructor(
+    private readonly backups: BackupsRepository,
+    private readonly catalog: Catalog,
+    private readonly sources: SourcesService,
+    private readonly tester: SourceTester,
+    private readonly store: ArtifactStore,
+    private readonly keys: ServerKeys,
+    private readonly installation: Installation,
+    private readonly settings: Settings,
+    private readonly cache: CacheService,
+  ) {}
+
+  async run(run: HeldRun): Promise<void> {
+    const backup = await this.row(run.id);
+    if (await this.completeFromManifest(run, backup)) return;
+    // What an attempt that died has left is nobody's: this worker holds the run.
+    await this.store.removeTree(backup.prefix, { signal: run.signal });
+    const staged = await stageBackup(await this.requestOf(run, backup));
+    await this.catalog.transaction(async (trx) => {
+      await run.fence(trx);
+      await this.backups.recordContents(trx, run.id, contentsOf(staged));
+    });
+    await this.commit(run, staged);
+    await this.cache.invalidate(run.organizationId, ['backups']);
+  }
+
+  async cleanUp(runId: string): Promise<void> {
+    const backup = await this.backups.findAnywhere(runId);
+    if (!backup) return;
+    await this.cache.invalidate(backup.organization_id, ['backups']);
+    // With a manifest in place the run is about to be completed, not cleared away.
+    if (backup.status === 'completed' || (await this.storedManifest(backup))) return;
+    await this.store.removeTree(backup.prefix);
+  }
+
+  async describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>> {
+    const row = await this.row(runId);
+    const source = row.source_id === null ? null : { id: row.source_id, name: row.source_name ?? '' };
+    return { organizationId: row.organization_id, backupId: row.id, source, attempt: row.attempt, durationMs: durationMs(row) };
+  }
+
+  private async commit(run: HeldRun, staged: StagedBackup): Promise<void> {
+    try {
+      await this.catalog.transaction(async (trx) => {
+        // The row stays locked over the renames, so that a worker which lost the run can't put anything into place.
+        await run.fence(trx);
+        await commitBackup(staged, this.store, [this.keys.verifyingKeyPem], run.signal);
+        await this.backups.complete(trx, run.id);
+      });
+    } catch (error) {
+      // With the manifest in place the backup is made, whatever went wrong while saying so.
+      if (!(await this.completeFromManifest(run, await this.row(run.id)))) throw error;
+    }
+  }
+
+  /** An attempt that died after its manifest was written did everything but say so. */
+  private async completeFromManifest(run: HeldRun, backup: BackupRow): Promise<boolean> {
+    if (!(await this.storedManifest(backup))) return false;
+    await this.catalog.transaction(async (trx) => {
+      await run.fence(trx);
+      await this.backups.complete(trx, run.id);
+    });
+    await this.cache.invalidate(run.organizationId, ['backups']);
+    this.logger.log({ event: 'backup.completed-from-manifest', runId: run.id }, 'the manifest of an earlier attempt was in place');
+    return true;
+  }
+
+  /** Whether the very manifest that the catalog knows of lies at the destination. */
+  private async storedManifest(backup: BackupRow): Promise<boolean> {
+    if (backup.manifest_sha256 === null) return false;
+    try {
+      const { sha256 } = await loadManifest(this.store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id });
+      return sha256 === backup.manifest_sha256;
+    } catch (error) {
+      if (error instanceof EngineError && ['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code)) return false;
+      throw error;
+    }
+  }
+
+  private async requestOf(run: HeldRun, backup: BackupRow): Promise<BackupRequest> {
+    const source = await this.sources.get(backup.organization_id, backup.source_id ?? '');
+    const connection = this.sources.connectionOf(source);
+    await this.tester.refuseCatalog(connection, run.signal);
+    const { schemas, tables } = exclusionsOf(source.options);
+    return {
+      ids: this.idsOf(backup),
+      attempt: `${run.attempt}-${randomBytes(4).toString('hex')}`,
+      source: {
+        name: source.name,
+        connection,
+        excludeSchemas: schemas,
+        excludeTables: tables,
+        lockTimeoutMs: source.options.lockTimeoutMs,
+        statementTimeoutMs: source.options.statementTimeoutMs,
+        maxRunMs: source.options.maxRunMs,
+        configPaths: source.options.configPaths,
+      },
+      type: backup.type as BackupRequest['type'],
+      components: backup.components as BackupRequest['components'],
+      compress: backup.compress,
+      configRoots: this.settings.configRoots,
+      programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
+      store: this.store,
+      recipients: this.keys.recipients,
+      signingKeyPem: this.keys.signingKeyPem,
+      previousManifestSha256: await this.backups.previousManifest(source.id),
+      backstayVersion: VERSION,
+      signal: run.signal,
+      onProgress: (progress) => run.report(progress),
+    };
+  }
+
+  private idsOf(backup: BackupRow): BackupIds {
+    return { installation: this.installation.id, organization: backup.organization_id, source: backup.source_id ?? '', backup: backup.id };
+  }
+
+  private async row(id: string): Promise<BackupRow> {
+    const row = await this.backups.findAnywhere(id);
+    if (!row) throw new Error(`The backup ${id} has no row`);
+    return row;
+  }
+}
+
+function contentsOf(staged: StagedBackup): Parameters<BackupsRepository['recordContents']>[2] {
+  const { manifest } = staged;
+  return {
+    artifacts: manifest.artifacts,
+    tables: staged.tables,
+    serverVersion: manifest.source.serverVersion,
+    omissions: manifest.omissions,
+    largeObjects: manifest.largeObjects,
+    manifestSha256: staged.manifestSha256,
+  };
+}

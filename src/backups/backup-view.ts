@@ -1,0 +1,82 @@
+import type { Selectable } from 'kysely';
+import type { CatalogTables, RunErrorColumn } from '../catalog/tables.js';
+import { DEFAULT_DESTINATION } from '../destinations/destinations.module.js';
+import type { RunStatus } from '../jobs/run.js';
+import type { BackupOrigin, BackupType, Component } from './backup.js';
+import type { ArtifactDto, AttemptDto, BackupDetailsDto, BackupDto, OmissionDto, ProgressDto } from './backup.dto.js';
+import type { ArtifactRow, BackupRow, BackupTableRow } from './backups.repository.js';
+
+type AttemptRow = Selectable<CatalogTables['attempts']>;
+
+/** The answer's fields, each named. */
+export function toBackup(row: BackupRow): BackupDto {
+  return {
+    id: row.id,
+    type: row.type as BackupType,
+    status: row.status as RunStatus,
+    source: row.source_id === null ? null : { id: row.source_id, name: row.source_name ?? '' },
+    origin: row.origin as BackupOrigin,
+    components: row.components as Component[],
+    label: row.label,
+    tags: row.tags,
+    pinned: row.pinned,
+    createdAt: row.created_at.toISOString(),
+    startedAt: row.started_at?.toISOString() ?? null,
+    finishedAt: row.finished_at?.toISOString() ?? null,
+    durationMs: durationMs(row),
+    sizeBytes: row.stored_bytes,
+    plainBytes: row.plain_bytes,
+    tableCount: row.table_count,
+    rowCount: row.row_count,
+    proofLevel: row.proof_level,
+    provenAt: row.proven_at?.toISOString() ?? null,
+    broken: row.broken,
+    brokenCause: row.broken_cause,
+    attempt: row.attempt,
+    error: row.error,
+    progress: row.progress as ProgressDto | null,
+    deletedAt: row.deleted_at?.toISOString() ?? null,
+    schedule: null,
+    scheduledFor: null,
+  };
+}
+
+/** Milliseconds from the first start to the end; null until then. */
+export function durationMs(row: { started_at: Date | null; finished_at: Date | null }): number | null {
+  return row.started_at && row.finished_at ? row.finished_at.getTime() - row.started_at.getTime() : null;
+}
+
+export function toBackupDetails(row: BackupRow, artifacts: ArtifactRow[], tables: BackupTableRow[], attempts: AttemptRow[]): BackupDetailsDto {
+  return {
+    ...toBackup(row),
+    serverVersion: row.server_version,
+    artifacts: artifacts.map(toArtifact),
+    tables: tables.map((table) => ({ schema: table.schema_name, name: table.table_name, rows: table.row_count, bytes: table.byte_count, sha256: table.sha256 })),
+    omissions: row.omissions as OmissionDto[] | null,
+    runs: attempts.map(toAttempt),
+  };
+}
+
+function toArtifact(row: ArtifactRow): ArtifactDto {
+  return {
+    component: row.component as Component,
+    name: row.name,
+    storedBytes: row.stored_bytes,
+    storedSha256: row.stored_sha256,
+    plainBytes: row.plain_bytes,
+    plainSha256: row.plain_sha256,
+    copies: [{ destination: DEFAULT_DESTINATION, state: 'stored' }],
+  };
+}
+
+function toAttempt(row: AttemptRow): AttemptDto {
+  return {
+    kind: row.run_kind,
+    id: row.run_id,
+    attempt: row.attempt,
+    startedAt: row.started_at.toISOString(),
+    finishedAt: row.finished_at?.toISOString() ?? null,
+    outcome: row.outcome,
+    error: row.error as RunErrorColumn | null,
+  };
+}

@@ -1,0 +1,210 @@
+import { Injectable } from '@nestjs/common';
+import { type Selectable, sql } from 'kysely';
+import { Catalog, json, type Trx } from '../catalog/catalog.js';
+import type { CatalogTables } from '../catalog/tables.js';
+import type { ListBackupsDto } from './backup.dto.js';
+
+export type BackupRow = Selectable<CatalogTables['backups']>;
+export type ArtifactRow = Selectable<CatalogTables['artifacts']>;
+export type BackupTableRow = Selectable<CatalogTables['backup_tables']>;
+
+const ROWS_PER_INSERT = 500;
+
+const SORTS = {
+  createdAt: sql`created_at`,
+  sizeBytes: sql`stored_bytes`,
+  durationMs: sql`finished_at - started_at`,
+} as const;
+
+/** Backups with their artifacts and tables, by organization. */
+@Injectable()
+export class BackupsRepository {
+  constructor(private readonly catalog: Catalog) {}
+
+  async list(organizationId: string, filter: ListBackupsDto, sourceId: string | undefined): Promise<{ rows: BackupRow[]; total: number }> {
+    let query = this.catalog.db
+      .selectFrom('backups')
+      .where('organization_id', '=', organizationId)
+      .where('deleted_at', filter.trash ? 'is not' : 'is', null)
+      .where('purge_started_at', 'is', null);
+    if (filter.status) query = query.where('status', '=', filter.status);
+    if (filter.type) query = query.where('type', '=', filter.type);
+    if (sourceId) query = query.where('source_id', '=', sourceId);
+    if (filter.from) query = query.where('created_at', '>=', new Date(filter.from));
+    if (filter.to) query = query.where('created_at', '<', new Date(filter.to));
+    const sort = filter.sort ?? '-createdAt';
+    const direction = sort.startsWith('-') ? 'desc' : 'asc';
+    const column = SORTS[sort.replace('-', '') as keyof typeof SORTS];
+    const rows = await query
+      .selectAll()
+      .orderBy(column, (order) => (direction === 'desc' ? order.desc() : order.asc()))
+      .orderBy('id', direction)
+      .limit(filter.limit)
+      .offset((filter.page - 1) * filter.limit)
+      .execute();
+    const { total } = await query.select((e) => e.fn.countAll<number>().as('total')).executeTakeFirstOrThrow();
+    return { rows, total: Number(total) };
+  }
+
+  async find(organizationId: string, id: string, db: Trx | Catalog['db'] = this.catalog.db): Promise<BackupRow | undefined> {
+    return db.selectFrom('backups').selectAll().where('organization_id', '=', organizationId).where('id', '=', id).where('purge_started_at', 'is', null).executeTakeFirst();
+  }
+
+  /** For the server's own work, whatever the organization. */
+  async findAnywhere(id: string): Promise<BackupRow | undefined> {
+    return this.catalog.db.selectFrom('backups').selectAll().where('id', '=', id).executeTakeFirst();
+  }
+
+  async findByIdempotencyKey(trx: Trx, organizationId: string, key: string): Promise<BackupRow | undefined> {
+    return trx.selectFrom('backups').selectAll().where('organization_id', '=', organizationId).where('idempotency_key', '=', key).executeTakeFirst();
+  }
+
+  async insert(trx: Trx, row: { id: string; organizationId: string; sourceId: string; sourceName: string; type: string; origin: string; components: readonly string[]; compress: boolean; label: string | null; tags: string[]; pinned: boolean; prefix: string; idempotencyKey: string | null; requestHash: string | null; requestedBy: object }): Promise<BackupRow> {
+    return trx
+      .insertInto('backups')
+      .values({
+        id: row.id,
+        organization_id: row.organizationId,
+        status: 'queued',
+        source_id: row.sourceId,
+        source_name: row.sourceName,
+        type: row.type,
+        origin: row.origin,
+        components: [...row.components],
+        compress: row.compress,
+        label: row.label,
+        tags: row.tags,
+        pinned: row.pinned,
+        prefix: row.prefix,
+        idempotency_key: row.idempotencyKey,
+        request_hash: row.requestHash,
+        requested_by: json(row.requestedBy),
+      })
+      .returningAll()
+      .executeTakeFirstOrThrow();
+  }
+
+  async artifacts(backupId: string): Promise<ArtifactRow[]> {
+    return this.catalog.db.selectFrom('artifacts').selectAll().where('backup_id', '=', backupId).orderBy('ordinal').execute();
+  }
+
+  async tables(backupId: string): Promise<BackupTableRow[]> {
+    return this.catalog.db.selectFrom('backup_tables').selectAll().where('backup_id', '=', backupId).orderBy('ordinal').execute();
+  }
+
+  /** The newest completed backup of a source before this one; its manifest's hash goes into the next manifest. */
+  async previousManifest(sourceId: string): Promise<string | null> {
+    const row = await this.catalog.db
+      .selectFrom('backups')
+      .select('manifest_sha256')
+      .where('source_id', '=', sourceId)
+      .where('status', '=', 'completed')
+      .where('manifest_sha256', 'is not', null)
+      .orderBy('finished_at', 'desc')
+      .limit(1)
+      .executeTakeFirst();
+    return row?.manifest_sha256 ?? null;
+  }
+
+  /** What the finished dump contains; written before the manifest is, so that recovery can complete the run from it. */
+  async recordContents(trx: Trx, id: string, contents: BackupContents): Promise<void> {
+    await trx.deleteFrom('artifacts').where('backup_id', '=', id).execute();
+    await trx.deleteFrom('backup_tables').where('backup_id', '=', id).execute();
+    await trx
+      .insertInto('artifacts')
+      .values(contents.artifacts.map((artifact, ordinal) => ({ backup_id: id, ordinal, component: artifact.component, name: artifact.name, stored_bytes: artifact.storedBytes, stored_sha256: artifact.storedSha256, plain_bytes: artifact.plainBytes, plain_sha256: artifact.plainSha256 })))
+      .execute();
+    for (let start = 0; start < contents.tables.length; start += ROWS_PER_INSERT) {
+      const rows = contents.tables.slice(start, start + ROWS_PER_INSERT).map((table, index) => ({ backup_id: id, ordinal: start + index, schema_name: table.schema, table_name: table.name, row_count: table.rows, byte_count: table.bytes, sha256: table.sha256 }));
+      await trx.insertInto('backup_tables').values(rows).execute();
+    }
+    await trx
+      .updateTable('backups')
+      .set({
+        stored_bytes: sum(contents.artifacts.map((artifact) => artifact.storedBytes)),
+        plain_bytes: sum(contents.artifacts.map((artifact) => artifact.plainBytes)),
+        table_count: contents.tables.length,
+        row_count: sum(contents.tables.map((table) => table.rows)),
+        server_version: contents.serverVersion,
+        omissions: json(contents.omissions),
+        large_objects: json(contents.largeObjects),
+        manifest_sha256: contents.manifestSha256,
+      })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /** Everything is stored and read back: level 0 is proven. */
+  async complete(trx: Trx, id: string): Promise<void> {
+    await trx
+      .updateTable('backups')
+      .set({ status: 'completed', finished_at: sql<Date>`now()`, worker_id: null, heartbeat_at: null, progress: null, error: null, proof_level: 0, proven_at: sql<Date>`now()` })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  async setPinned(trx: Trx, id: string, pinned: boolean): Promise<void> {
+    await trx.updateTable('backups').set({ pinned }).where('id', '=', id).execute();
+  }
+
+  async setTrashed(trx: Trx, id: string, trashed: boolean): Promise<void> {
+    await trx
+      .updateTable('backups')
+      .set({ deleted_at: trashed ? sql<Date>`now()` : null })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /** Restores and verifications of this backup that have not ended. */
+  async openUses(trx: Trx, id: string): Promise<number> {
+    const { rows } = await sql<{ count: number }>`SELECT
+      (SELECT count(*) FROM restores WHERE backup_id = ${id} AND status IN ('queued','running')) +
+      (SELECT count(*) FROM verifications WHERE backup_id = ${id} AND status IN ('queued','running')) AS count`.execute(trx);
+    return Number(rows[0]?.count ?? 0);
+  }
+
+  /** Ids of the restores and verifications of a backup. */
+  async runIds(id: string): Promise<string[]> {
+    const { rows } = await sql<{ id: string }>`SELECT id FROM restores WHERE backup_id = ${id} UNION ALL SELECT id FROM verifications WHERE backup_id = ${id}`.execute(this.catalog.db);
+    return rows.map((row) => row.id);
+  }
+
+  /** Backups whose time in the trash is over, and those whose removal began and did not end. */
+  async findPurgeable(trashDays: number): Promise<BackupRow[]> {
+    return this.catalog.db
+      .selectFrom('backups')
+      .selectAll()
+      .where('deleted_at', '<', sql<Date>`now() - make_interval(days => ${trashDays})`)
+      .where('pinned', '=', false)
+      .limit(200)
+      .execute();
+  }
+
+  /** From here on it can't be brought back. @returns false when it was pinned, undeleted or taken into use meanwhile */
+  async beginPurge(trx: Trx, id: string): Promise<boolean> {
+    const row = await trx.selectFrom('backups').select(['deleted_at', 'pinned']).where('id', '=', id).forUpdate().executeTakeFirst();
+    if (!row?.deleted_at || row.pinned || (await this.openUses(trx, id)) > 0) return false;
+    await trx.updateTable('backups').set({ purge_started_at: sql<Date>`coalesce(purge_started_at, now())` }).where('id', '=', id).execute();
+    return true;
+  }
+
+  /** Its objects are gone; what happened to it stays in the audit entries. */
+  async remove(trx: Trx, id: string): Promise<void> {
+    await trx.deleteFrom('restores').where('backup_id', '=', id).execute();
+    await trx.deleteFrom('verifications').where('backup_id', '=', id).execute();
+    await trx.deleteFrom('backups').where('id', '=', id).execute();
+  }
+}
+
+export interface BackupContents {
+  artifacts: readonly { component: string; name: string; storedBytes: number; storedSha256: string; plainBytes: number; plainSha256: string }[];
+  tables: readonly { schema: string; name: string; rows: number; bytes: number; sha256: string }[];
+  serverVersion: string;
+  omissions: object[];
+  largeObjects: object | null;
+  manifestSha256: string;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

@@ -1,0 +1,178 @@
+import { Injectable } from '@nestjs/common';
+import { createHash } from 'node:crypto';
+import { AuditService } from '../audit/audit.service.js';
+import { actorOf, type Identity } from '../auth/identity.js';
+import { Catalog, type Trx } from '../catalog/catalog.js';
+import { CacheService } from '../common/cache/cache.service.js';
+import { Errors } from '../common/errors.js';
+import { EventBus } from '../common/events/event-bus.js';
+import { Page } from '../common/http/envelope.interceptor.js';
+import { newTimedId, timedIdPattern } from '../common/identifiers.js';
+import { backupPrefix } from '../engine/store/layout.js';
+import { Installation } from '../installation/installation.js';
+import { JobQueue } from '../jobs/job-queue.js';
+import { hasEnded } from '../jobs/run.js';
+import { RunsRepository } from '../jobs/runs.repository.js';
+import { SourcesService } from '../sources/sources.service.js';
+import { type BackupType, COMPONENTS_OF_TYPE } from './backup.js';
+import type { CreateBackupDto, ListBackupsDto } from './backup.dto.js';
+import { type BackupRow, BackupsRepository } from './backups.repository.js';
+
+const ID = timedIdPattern('backup');
+
+/** Backups: asked for, listed, canceled, pinned, thrown away and brought back. */
+@Injectable()
+export class BackupsService {
+  constructor(
+    private readonly backups: BackupsRepository,
+    private readonly catalog: Catalog,
+    private readonly sources: SourcesService,
+    private readonly queue: JobQueue,
+    private readonly runs: RunsRepository,
+    private readonly installation: Installation,
+    private readonly audit: AuditService,
+    private readonly cache: CacheService,
+    private readonly bus: EventBus,
+  ) {}
+
+  async list(caller: Identity, filter: ListBackupsDto): Promise<Page<BackupRow>> {
+    const { page, limit } = filter;
+    const sourceId = filter.source === undefined ? undefined : (await this.sources.get(caller.organizationId, filter.source)).id;
+    const { rows, total } = await this.backups.list(caller.organizationId, filter, sourceId);
+    return new Page(rows, { page, limit, total });
+  }
+
+  /** @throws VALIDATION_ERROR before anything is looked up when it is no id at all, NOT_FOUND */
+  async get(organizationId: string, id: string): Promise<BackupRow> {
+    const row = await this.backups.find(organizationId, assertBackupId(id));
+    if (!row) throw Errors.notFound('backup', id);
+    return row;
+  }
+
+  /**
+   * Queues a backup: its row and its job commit together.
+   * @param idempotencyKey the same key with the same request gives the same backup; with another request, CONFLICT
+   */
+  async create(caller: Identity, dto: CreateBackupDto, idempotencyKey: string | undefined): Promise<BackupRow> {
+    const type = typeOf(dto);
+    const source = await this.sources.getOrOnly(caller.organizationId, dto.source);
+    const requestHash = hashOf({ ...dto, type, source: source.id });
+    const id = newTimedId('backup', new Date());
+    const row = await this.catalog.transaction(async (trx) => {
+      const earlier = idempotencyKey === undefined ? undefined : await this.backups.findByIdempotencyKey(trx, caller.organizationId, idempotencyKey);
+      if (earlier) return { backup: earlier, isNew: false };
+      const backup = await this.backups.insert(trx, {
+        id,
+        organizationId: caller.organizationId,
+        sourceId: source.id,
+        sourceName: source.name,
+        type,
+        origin: 'api',
+        components: COMPONENTS_OF_TYPE[type],
+        compress: dto.compress ?? true,
+        label: dto.label ?? null,
+        tags: dto.tags ?? [],
+        pinned: dto.pinned ?? false,
+        prefix: backupPrefix({ installation: this.installation.id, organization: caller.organizationId, source: source.id, backup: id }),
+        idempotencyKey: idempotencyKey ?? null,
+        requestHash: idempotencyKey === undefined ? null : requestHash,
+        requestedBy: actorOf(caller),
+      });
+      await this.queue.enqueue(trx, 'backup', id);
+      await this.record(trx, caller, 'backup.created', id, { type, source: source.name });
+      return { backup, isNew: true };
+    });
+    if (!row.isNew) {
+      if (row.backup.request_hash === requestHash) return row.backup;
+      throw Errors.conflict(`The Idempotency-Key was used before with another request (it made ${row.backup.id}); take a new key for a new request.`);
+    }
+    this.bus.emit('backup.queued', { organizationId: caller.organizationId, runId: id, backupId: id, source: { id: source.id, name: source.name }, attempt: 0, durationMs: null, error: null });
+    this.queue.wake('backup');
+    await this.changed(caller, id);
+    return row.backup;
+  }
+
+  /** Ends a queued backup at once; a running one as soon as its worker hears of it. */
+  async cancel(caller: Identity, id: string): Promise<BackupRow> {
+    const backup = await this.get(caller.organizationId, id);
+    const ended = await this.catalog.transaction(async (trx) => {
+      const run = await this.runs.requestCancel(trx, caller.organizationId, 'backup', id);
+      if (!run || hasEnded(run.status)) throw Errors.conflict(`The backup has ${run?.status ?? backup.status} already; there is nothing to cancel.`);
+      if (run.status === 'queued') await this.runs.end(trx, 'backup', id, 'canceled', null);
+      await this.record(trx, caller, 'backup.canceled', id, {});
+      return run.status === 'queued';
+    });
+    if (ended) {
+      const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
+      this.bus.emit('backup.canceled', { organizationId: caller.organizationId, runId: id, backupId: id, source, attempt: backup.attempt, durationMs: null, error: null });
+    }
+    await this.changed(caller, id);
+    return this.get(caller.organizationId, id);
+  }
+
+  async setPinned(caller: Identity, id: string, pinned: boolean): Promise<BackupRow> {
+    await this.get(caller.organizationId, id);
+    await this.catalog.transaction(async (trx) => {
+      await this.backups.setPinned(trx, id, pinned);
+      await this.record(trx, caller, pinned ? 'backup.pinned' : 'backup.unpinned', id, {});
+    });
+    await this.changed(caller, id);
+    return this.get(caller.organizationId, id);
+  }
+
+  /** Moves an ended backup to the trash, from where it can be restored and brought back for TRASH_DAYS. */
+  async delete(caller: Identity, id: string): Promise<BackupRow> {
+    await this.get(caller.organizationId, id);
+    await this.catalog.transaction(async (trx) => {
+      const run = await this.runs.lock(trx, 'backup', id);
+      const backup = await this.backups.find(caller.organizationId, id, trx);
+      if (!run || !backup) throw Errors.notFound('backup', id);
+      if (backup.deleted_at) throw Errors.conflict('The backup lies in the trash already.');
+      if (!hasEnded(run.status)) throw Errors.conflict(`The backup is ${run.status}; cancel it first.`);
+      if (backup.pinned) throw Errors.conflict('The backup is pinned; unpin it first.');
+      if ((await this.backups.openUses(trx, id)) > 0) throw Errors.conflict('A restore or verification of this backup is queued or running; wait for it or cancel it first.');
+      await this.backups.setTrashed(trx, id, true);
+      await this.record(trx, caller, 'backup.deleted', id, {});
+    });
+    await this.changed(caller, id);
+    return this.get(caller.organizationId, id);
+  }
+
+  async undelete(caller: Identity, id: string): Promise<BackupRow> {
+    await this.get(caller.organizationId, id);
+    await this.catalog.transaction(async (trx) => {
+      await this.runs.lock(trx, 'backup', id);
+      const backup = await this.backups.find(caller.organizationId, id, trx);
+      if (!backup) throw Errors.notFound('backup', id);
+      if (!backup.deleted_at) throw Errors.conflict('The backup does not lie in the trash.');
+      await this.backups.setTrashed(trx, id, false);
+      await this.record(trx, caller, 'backup.undeleted', id, {});
+    });
+    await this.changed(caller, id);
+    return this.get(caller.organizationId, id);
+  }
+
+  private async record(trx: Trx, caller: Identity, action: string, id: string, changes: object): Promise<void> {
+    await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action, resource: { kind: 'backup', id }, changes });
+  }
+
+  private async changed(caller: Identity, id: string): Promise<void> {
+    await this.cache.invalidate(caller.organizationId, ['backups']);
+    this.bus.emit('api.changed', { organizationId: caller.organizationId, actor: actorOf(caller), resourceKind: 'backup', resourceId: id });
+  }
+}
+
+/** Anything that is not exactly an id is refused before it touches anything. @throws VALIDATION_ERROR */
+export function assertBackupId(id: string): string {
+  if (ID.test(id)) return id;
+  throw Errors.validation({ id: 'is not the id of a backup (backup_2025-12-22_14-30-00_k7m2qd)' });
+}
+
+function typeOf(dto: CreateBackupDto): BackupType {
+  if (dto.dbOnly === true && dto.type !== undefined && dto.type !== 'database') throw Errors.validation({ dbOnly: `means type database, but type is ${dto.type}` });
+  return dto.dbOnly === true ? 'database' : (dto.type ?? 'full');
+}
+
+function hashOf(request: object): string {
+  return createHash('sha256').update(JSON.stringify(Object.entries(request).filter(([, value]) => value !== undefined).sort())).digest('hex');
+}

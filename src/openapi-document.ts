@@ -1,0 +1,27 @@
+import type { INestApplication } from '@nestjs/common';
+import { DocumentBuilder, type OpenAPIObject, SwaggerModule } from '@nestjs/swagger';
+import type { Settings } from './config/settings.js';
+import { VERSION } from './version.js';
+
+const DESCRIPTION = `Backs up PostgreSQL databases and proves that each backup restores.
+
+Every answer is \`{"success":true,"data":…}\` or \`{"success":false,"error":"sentence","code":"…","requestId":"…"}\`. Send your key in \`x-api-key\`.`;
+
+/** The OpenAPI document of the routes. */
+export function openApiDocument(app: INestApplication): OpenAPIObject {
+  const config = new DocumentBuilder()
+    .setOpenAPIVersion('3.1.0')
+    .setTitle('Backstay')
+    .setDescription(DESCRIPTION)
+    .setVersion(VERSION)
+    .setLicense('Apache-2.0', 'https://www.apache.org/licenses/LICENSE-2.0')
+    .addApiKey({ type: 'apiKey', in: 'header', name: 'x-api-key', description: 'bsk_…' }, 'api-key')
+    .build();
+  return SwaggerModule.createDocument(app, config, { operationIdFactory: (controller, method) => `${controller.replace(/Controller$/, '').toLowerCase()}_${method}` });
+}
+
+/** Serves Swagger UI at /api/docs and the document at /api/docs-json, unless they are turned off. */
+export function setUpDocs(app: INestApplication, settings: Settings): void {
+  if (!settings.docsEnabled) return;
+  SwaggerModule.setup('api/docs', app, () => openApiDocument(app), { jsonDocumentUrl: 'api/docs-json', customSiteTitle: 'Backstay API', swaggerOptions: { persistAuthorization: true } });
+}

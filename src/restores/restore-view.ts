@@ -1,0 +1,26 @@
+import { durationMs } from '../backups/backup-view.js';
+import type { ProgressDto } from '../backups/backup.dto.js';
+import type { RunStatus } from '../jobs/run.js';
+import type { DifferenceDto, RestoreDto } from './restore.dto.js';
+import type { RestoreRow } from './restores.repository.js';
+
+/** The answer's fields, each named: the target's credentials can't slip out. */
+export function toRestore(row: RestoreRow): RestoreDto {
+  return {
+    id: row.id,
+    backupId: row.backup_id,
+    status: row.status as RunStatus,
+    target: { mode: row.target.mode, host: row.target.host, port: row.target.port, database: row.target.database },
+    components: row.components,
+    countsEqual: row.counts_equal,
+    differences: (row.differences ?? []) as DifferenceDto[],
+    warnings: row.warnings ?? [],
+    createdAt: row.created_at.toISOString(),
+    startedAt: row.started_at?.toISOString() ?? null,
+    finishedAt: row.finished_at?.toISOString() ?? null,
+    durationMs: durationMs(row),
+    attempt: row.attempt,
+    error: row.error,
+    progress: row.progress as ProgressDto | null,
+  };
+}

@@ -1,0 +1,124 @@
+import { Injectable } from '@nestjs/common';
+import { statfs } from 'node:fs/promises';
+import { sql } from 'kysely';
+import { Catalog } from '../catalog/catalog.js';
+import { redact } from '../common/logging/redaction.js';
+import { Settings } from '../config/settings.js';
+import { EngineError } from '../engine/errors.js';
+import { findClientPrograms } from '../engine/postgres/client-programs.js';
+import { ArtifactStore } from '../engine/store/artifact-store.js';
+import { JobQueue } from '../jobs/job-queue.js';
+import { KeysService } from '../keys/keys.service.js';
+import { ServerKeys } from '../keys/server-keys.js';
+import type { HealthPartDto, HealthPartsDto, HealthState } from './status.dto.js';
+
+const PART_TIMEOUT_MS = 4_000;
+const LOW_DISK_BYTES = 1024 ** 3;
+const LOW_DISK_SHARE = 0.05;
+
+/** Looks at each part of the server; a part that does not answer in time counts as unhealthy. */
+@Injectable()
+export class Health {
+  constructor(
+    private readonly catalog: Catalog,
+    private readonly queue: JobQueue,
+    private readonly store: ArtifactStore,
+    private readonly settings: Settings,
+    private readonly keys: ServerKeys,
+    private readonly keysService: KeysService,
+  ) {}
+
+  async look(): Promise<{ status: HealthState; parts: HealthPartsDto }> {
+    const [catalog, queue, destinations, tools, disk, sources, keys] = await Promise.all([
+      inTime(() => this.lookAtCatalog()),
+      inTime(() => this.lookAtQueue()),
+      inTime(() => this.lookAtDestinations()),
+      inTime(() => this.lookAtTools()),
+      inTime(() => this.lookAtDisk()),
+      inTime(() => this.lookAtSources()),
+      inTime(() => this.lookAtKeys()),
+    ]);
+    const parts: HealthPartsDto = { catalog, queue, destinations, tools, disk, sources, keys };
+    return { status: worst(Object.values(parts) as HealthPartDto[]), parts };
+  }
+
+  private async lookAtCatalog(): Promise<HealthPartDto> {
+    await this.catalog.ping();
+    return well(this.catalog.embedded ? 'The embedded catalog answers.' : 'The catalog answers.', { kind: this.catalog.embedded ? 'embedded' : 'postgres' });
+  }
+
+  private async lookAtQueue(): Promise<HealthPartDto> {
+    const queues = await this.queue.depths();
+    return well('The queue answers.', Object.fromEntries(queues.map(({ name, waiting, active }) => [name, { waiting, active }])));
+  }
+
+  private async lookAtDestinations(): Promise<HealthPartDto> {
+    await this.store.check();
+    return well('The local folder can be written and read.', { local: { freeBytes: await this.store.freeBytes() } });
+  }
+
+  private async lookAtTools(): Promise<HealthPartDto> {
+    const programs = await findClientPrograms({ binDirs: this.settings.pgBinDirs });
+    const details = { clientPrograms: programs.map(({ version, binDir, knownHoles }) => ({ version, binDir, knownHoles })) };
+    if (programs.length === 0) return { status: 'unhealthy', message: 'No pg_dump was found: install the PostgreSQL client programs (apt-get install postgresql-client) or set PG_BIN_DIRS.', details };
+    if (programs.every((program) => program.knownHoles)) return { status: 'degraded', message: 'Every pg_dump found has known security holes: update the PostgreSQL client programs.', details };
+    return well(`Client programs: ${programs.map((program) => program.version).join(', ')}.`, details);
+  }
+
+  private async lookAtDisk(): Promise<HealthPartDto> {
+    const { bavail, blocks, bsize } = await statfs(this.settings.dataDir);
+    const [free, total] = [bavail * bsize, blocks * bsize];
+    const details = { freeBytes: free, totalBytes: total };
+    if (free < LOW_DISK_BYTES && free < total * LOW_DISK_SHARE) return { status: 'degraded', message: 'The disk of DATA_DIR is nearly full: free space or delete old backups.', details };
+    return well('The disk of DATA_DIR has room.', details);
+  }
+
+  /** By the newest run of each source; sources are not entered for it. */
+  private async lookAtSources(): Promise<HealthPartDto> {
+    const { rows } = await sql<{ sources: number; failing: number; broken: number }>`
+      WITH newest AS (SELECT DISTINCT ON (source_id) source_id, status, broken FROM backups
+        WHERE status IN ('completed','failed') AND deleted_at IS NULL ORDER BY source_id, created_at DESC)
+      SELECT count(*) AS sources, count(*) FILTER (WHERE n.status = 'failed') AS failing, count(*) FILTER (WHERE n.broken) AS broken
+      FROM sources s LEFT JOIN newest n ON n.source_id = s.id WHERE s.deleted_at IS NULL`.execute(this.catalog.db);
+    const { sources = 0, failing = 0, broken = 0 } = rows[0] ?? {};
+    const details = { sources: Number(sources), failing: Number(failing), broken: Number(broken) };
+    if (details.failing + details.broken > 0) return { status: 'degraded', message: `The newest backup of ${details.failing + details.broken} of ${details.sources} sources failed or is broken: see GET /api/backups/stats.`, details };
+    return well(`No newest backup of the ${details.sources} sources failed.`, details);
+  }
+
+  private async lookAtKeys(): Promise<HealthPartDto> {
+    if (!this.keys.holdsIdentity) return well('Backups are encrypted to keys of yours (BACKUP_RECIPIENTS).');
+    if (await this.keysService.savedAt()) return well("The server's keys are confirmed to be kept elsewhere too.");
+    return {
+      status: 'degraded',
+      message: `Nobody has confirmed that the server's keys (${this.keys.keptIn}) are kept elsewhere too; without them no backup can be read. Save them, then POST /api/keys/confirm-saved.`,
+    };
+  }
+}
+
+/** The worst state of all. */
+export function worst(parts: readonly { status: HealthState }[]): HealthState {
+  if (parts.some((part) => part.status === 'unhealthy')) return 'unhealthy';
+  return parts.some((part) => part.status === 'degraded') ? 'degraded' : 'healthy';
+}
+
+function well(message: string, details?: Record<string, unknown>): HealthPartDto {
+  return details ? { status: 'healthy', message, details } : { status: 'healthy', message };
+}
+
+async function inTime(look: () => Promise<HealthPartDto>): Promise<HealthPartDto> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<HealthPartDto>((resolve) => {
+    timer = setTimeout(() => resolve({ status: 'unhealthy', message: `No answer within ${PART_TIMEOUT_MS / 1000} s.` }), PART_TIMEOUT_MS);
+  });
+  try {
+    return await Promise.race([look().catch(failed), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function failed(error: unknown): HealthPartDto {
+  const message = error instanceof EngineError ? `${error.message} ${error.hint}` : redact((error as Error).message || String(error));
+  return { status: 'unhealthy', message };
+}

@@ -1,0 +1,71 @@
+import { Injectable } from '@nestjs/common';
+import { BackupsService } from '../backups/backups.service.js';
+import { durationMs } from '../backups/backup-view.js';
+import { Catalog } from '../catalog/catalog.js';
+import { CacheService } from '../common/cache/cache.service.js';
+import type { RunEvent } from '../common/events/event-map.js';
+import { ArtifactStore } from '../engine/store/artifact-store.js';
+import { verifyBackup } from '../engine/verify.js';
+import { Installation } from '../installation/installation.js';
+import type { HeldRun } from '../jobs/held-run.js';
+import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { ServerKeys } from '../keys/server-keys.js';
+import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
+
+/** Does the verifications that were queued. */
+@Injectable()
+@RunHandlerOf('verification')
+export class VerificationRunner implements RunHandler {
+  constructor(
+    private readonly verifications: VerificationsRepository,
+    private readonly backups: BackupsService,
+    private readonly catalog: Catalog,
+    private readonly store: ArtifactStore,
+    private readonly keys: ServerKeys,
+    private readonly installation: Installation,
+    private readonly cache: CacheService,
+  ) {}
+
+  async run(run: HeldRun): Promise<void> {
+    const verification = await this.row(run.id);
+    const backup = await this.backups.get(verification.organization_id, verification.backup_id);
+    const { provenLevel, checks, failure } = await verifyBackup({
+      ids: { installation: this.installation.id, organization: backup.organization_id, source: backup.source_id ?? '', backup: backup.id },
+      level: verification.requested_level,
+      store: this.store,
+      verifyingKeys: [this.keys.verifyingKeyPem],
+      identities: [this.keys.ageIdentity],
+      signal: run.signal,
+      onProgress: (progress) => run.report(progress),
+    });
+    await this.catalog.transaction(async (trx) => {
+      await run.fence(trx);
+      await this.verifications.recordChecks(trx, run.id, provenLevel, checks);
+      if (failure) await this.verifications.recordBroken(trx, backup.id, failure);
+      else {
+        await this.verifications.recordProof(trx, backup.id, provenLevel ?? 0);
+        await this.verifications.complete(trx, run.id);
+      }
+    });
+    await this.cache.invalidate(run.organizationId, ['verifications', 'backups']);
+    // The checks and the verdict are written; the run itself ends as failed, with the cause.
+    if (failure) throw failure;
+  }
+
+  async cleanUp(): Promise<void> {
+    // A verification only reads.
+  }
+
+  async describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>> {
+    const row = await this.row(runId);
+    const backup = await this.backups.get(row.organization_id, row.backup_id);
+    const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
+    return { organizationId: row.organization_id, backupId: row.backup_id, source, attempt: row.attempt, durationMs: durationMs(row) };
+  }
+
+  private async row(id: string): Promise<VerificationRow> {
+    const row = await this.verifications.findAnywhere(id);
+    if (!row) throw new Error(`The verification ${id} has no row`);
+    return row;
+  }
+}

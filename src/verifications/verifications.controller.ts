@@ -1,0 +1,43 @@
+import { Body, Controller, Get, Param, Post, Query, Req } from '@nestjs/common';
+import { ApiTags } from '@nestjs/swagger';
+import type { Request } from 'express';
+import { RequirePermissions } from '../auth/access.js';
+import { Caller, type Identity } from '../auth/identity.js';
+import { WaitDto } from '../backups/backup.dto.js';
+import { Answers } from '../common/http/answers.js';
+import { RateLimit } from '../common/http/rate-limit.js';
+import { goneSignal } from '../common/http/server-sent-events.js';
+import { RunWatcher } from '../jobs/run-watcher.js';
+import { CreateVerificationDto, VerificationDto } from './verification.dto.js';
+import { toVerification } from './verification-view.js';
+import { VerificationsService } from './verifications.service.js';
+
+@ApiTags('Verifications')
+@Controller()
+export class VerificationsController {
+  constructor(
+    private readonly verifications: VerificationsService,
+    private readonly watcher: RunWatcher,
+  ) {}
+
+  /** Queue a verification of a backup, which reads it anew from its destination; `wait` holds the answer until it ends. */
+  @Post('backups/:id/verify')
+  @RequirePermissions('backup:verify')
+  @RateLimit('strict')
+  @Answers(VerificationDto, { errors: [404, 409, 422] })
+  async create(@Caller() caller: Identity, @Param('id') id: string, @Body() dto: CreateVerificationDto, @Query() { wait }: WaitDto, @Req() request: Request): Promise<VerificationDto> {
+    const verification = await this.verifications.create(caller, id, dto);
+    if (!wait) return toVerification(verification);
+    await this.watcher.waitForEnd(caller.organizationId, 'verification', verification.id, wait, goneSignal(request));
+    return toVerification(await this.verifications.get(caller.organizationId, verification.id));
+  }
+
+  /** One verification with its checks. */
+  @Get('verifications/:id')
+  @RequirePermissions('backup:read')
+  @RateLimit('lenient')
+  @Answers(VerificationDto, { errors: [404] })
+  async get(@Caller() caller: Identity, @Param('id') id: string): Promise<VerificationDto> {
+    return toVerification(await this.verifications.get(caller.organizationId, id));
+  }
+}

@@ -1,0 +1,9 @@
+import { Module } from '@nestjs/common';
+import { BackupsModule } from '../backups/backups.module.js';
+import { VerificationRunner } from './verification-runner.js';
+import { VerificationsController } from './verifications.controller.js';
+import { VerificationsRepository } from './verifications.repository.js';
+import { VerificationsService } from './verifications.service.js';
+
+@Module({ imports: [BackupsModule], controllers: [VerificationsController], providers: [VerificationsService, VerificationsRepository, VerificationRunner] })
+export class VerificationsModule {}
