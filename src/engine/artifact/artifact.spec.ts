@@ -296,7 +296,7 @@ describe('writing an artifact', () => {
   it('ends everything with the reason when it is aborted while the source is silent', async () => {
     const abort = new AbortController();
     const source = new PassThrough();
-    source.write(Buffer.alloc(100_000));
+    source.write(Buffer.alloc(1_000_000));
     const writing = attempt(source, {
       signal: abort.signal,
       onBytes: () => setImmediate(() => abort.abort(new Error('enough'))),
