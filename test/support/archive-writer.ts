@@ -8,6 +8,7 @@ export interface WrittenEntry {
   hadDumper?: number;
   section?: number;
   defn?: string | null;
+  dropStmt?: string;
   copyStmt?: string | null;
   schema?: string | null;
   owner?: string;
@@ -75,13 +76,13 @@ function writeEntry(entry: WrittenEntry, version: ArchiveVersion, offSize: 4 | 8
     text(entry.desc),
     int(entry.section ?? (hadDumper ? SECTION.data : SECTION.preData)),
     text(entry.defn ?? '', encoding),
-    text(''),
+    text(entry.dropStmt ?? '', encoding),
     text(entry.copyStmt ?? null, encoding),
     text(entry.schema ?? null, encoding),
     text(null),
     text(entry.desc === 'TABLE' ? 'heap' : null),
     ...(version === '1.16' ? [int(entry.relkind?.charCodeAt(0) ?? 0)] : []),
-    text(entry.owner ?? 'ann'),
+    text(entry.owner ?? 'ann', encoding),
     text('false'),
     ...(entry.dependencies ?? []).map((dependency) => text(String(dependency))),
     text(null),

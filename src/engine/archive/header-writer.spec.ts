@@ -6,7 +6,7 @@ import {
   type WrittenEntry,
   writeHeader,
 } from '../../../test/support/archive-writer.js';
-import { ARCHIVE_VERSIONS } from './archive-header.js';
+import { ARCHIVE_VERSIONS, type ArchiveVersion } from './archive-header.js';
 import { ArchiveReader } from './archive-reader.js';
 import { type EntryChange, rewriteHeader } from './header-writer.js';
 import { TocReader } from './toc-reader.js';
@@ -16,6 +16,27 @@ function read(header: Buffer): ArchiveToc {
   const toc = new TocReader().write(header);
   if (!toc) throw new Error('The header is cut');
   return toc;
+}
+
+function summary(archive: Buffer): unknown {
+  const reader = new ArchiveReader();
+  reader.write(archive);
+  reader.end();
+  const { tables, largeObjects } = reader.summary();
+  return { tables, largeObjects };
+}
+
+function withPlace(place: bigint, defn: string): WrittenEntry[] {
+  return [
+    { dumpId: 10, tag: 'users', desc: 'TABLE', defn, relkind: 'r' },
+    { ...tableData(11, 'users', '(id)'), offset: { state: 2, value: place } },
+    { ...tableData(12, 'later', '(id)'), offset: { state: 1, value: 0n } },
+  ];
+}
+
+function inLatin1(version: ArchiveVersion, owner: string, defn: string): Buffer {
+  const encoding = { ...ENCODING_ENTRY, defn: "SET client_encoding = 'LATIN1';\n" };
+  return writeHeader({ version, encoding: 'latin1', entries: [encoding, { dumpId: 2, tag: 'Ünï', desc: 'TABLE', owner, defn }] });
 }
 
 const nothing = (): undefined => undefined;
@@ -65,26 +86,14 @@ describe.each(ARCHIVE_VERSIONS)('rewriting the header of an archive of version %
   });
 
   it('leaves an archive whose data reads as before', () => {
-    const summary = (archive: Buffer): unknown => {
-      const reader = new ArchiveReader();
-      reader.write(archive);
-      reader.end();
-      const { tables, largeObjects } = reader.summary();
-      return { tables, largeObjects };
-    };
     const rewritten = change({ 2: { drop: true }, 10: { owner: '' }, 30: { drop: true } });
-    expect(read(rewritten).entries.map(({ dumpId }) => dumpId)).not.toEqual(expect.arrayContaining([2]));
+    expect(read(rewritten).entries.filter(({ dumpId }) => dumpId === 2 || dumpId === 30)).toEqual([]);
     expect(read(rewritten).entries).toHaveLength(read(header).entries.length - 2);
     expect(summary(Buffer.concat([rewritten, bytes.subarray(header.length)]))).toEqual(summary(bytes));
   });
 
   it.each([4, 8] as const)('moves the noted places of data, of %d bytes, with the length of the header', (offSize) => {
-    const entries = (place: bigint, defn: string): WrittenEntry[] => [
-      { dumpId: 10, tag: 'users', desc: 'TABLE', defn, relkind: 'r' },
-      { ...tableData(11, 'users', '(id)'), offset: { state: 2, value: place } },
-      { ...tableData(12, 'later', '(id)'), offset: { state: 1, value: 0n } },
-    ];
-    const write = (place: bigint, defn: string): Buffer => writeHeader({ version, offSize, entries: entries(place, defn) });
+    const write = (place: bigint, defn: string): Buffer => writeHeader({ version, offSize, entries: withPlace(place, defn) });
     const rewrite = (defn: string): Buffer =>
       rewriteHeader(write(5_000n, 'four'), ({ dumpId }) => (dumpId === 10 ? { defn } : undefined));
     expect(rewrite('fourteen')).toEqual(write(5_004n, 'fourteen'));
@@ -103,16 +112,9 @@ describe.each(ARCHIVE_VERSIONS)('rewriting the header of an archive of version %
   });
 
   it('keeps to the encoding of the archive', () => {
-    const encoded = (owner: string, defn: string): Buffer =>
-      writeHeader({
-        version,
-        encoding: 'latin1',
-        entries: [
-          { ...ENCODING_ENTRY, defn: "SET client_encoding = 'LATIN1';\n" },
-          { dumpId: 2, tag: 'Ünï', desc: 'TABLE', owner, defn },
-        ],
-      });
-    const rewritten = rewriteHeader(encoded('é', 'ß'), ({ dumpId }) => (dumpId === 2 ? { owner: 'ÿ', defn: 'Äß' } : undefined));
-    expect(rewritten).toEqual(encoded('ÿ', 'Äß'));
+    const rewritten = rewriteHeader(inLatin1(version, 'é', 'ß'), ({ dumpId }) =>
+      dumpId === 2 ? { owner: 'ÿ', defn: 'Äß' } : undefined,
+    );
+    expect(rewritten).toEqual(inLatin1(version, 'ÿ', 'Äß'));
   });
 });
