@@ -23,7 +23,14 @@ export function configureHttp(app: NestExpressApplication, settings: Settings): 
   app.enableCors({
     origin: settings.corsOrigins.length > 0 ? [...settings.corsOrigins] : false,
     credentials: true,
-    exposedHeaders: ['x-request-id', 'retry-after', 'x-ratelimit-limit', 'x-ratelimit-remaining', 'x-ratelimit-reset', 'content-disposition'],
+    exposedHeaders: [
+      'x-request-id',
+      'retry-after',
+      'x-ratelimit-limit',
+      'x-ratelimit-remaining',
+      'x-ratelimit-reset',
+      'content-disposition',
+    ],
   });
   app.use(compression({ filter: (request, response) => !isStream(response) && compression.filter(request, response) }));
   app.useBodyParser('json', { limit: settings.bodyLimitBytes, strict: true });

@@ -31,13 +31,23 @@ function greet({ url, foundation: { settings, installation, keys } }: RunningSer
     if (settings.docsEnabled) say(`  API and documentation: ${url}/api/docs`);
   }
   if (installation.newOwnerKey) say(`  Your owner key, shown only this once: ${installation.newOwnerKey}`);
-  if (keys.holdsIdentity) say(`  Save the keys that decrypt your backups (${keys.keptIn}) somewhere else too, then POST ${url}/api/keys/confirm-saved`);
+  if (keys.holdsIdentity)
+    say(`  Save the keys that decrypt your backups (${keys.keptIn}) somewhere else too, then POST ${url}/api/keys/confirm-saved`);
 }
 
 function fail(error: unknown): never {
   const known = error instanceof SettingsError || error instanceof EngineError;
-  const text = error instanceof EngineError ? `${error.message} ${error.hint}` : error instanceof Error ? (known ? error.message : (error.stack ?? error.message)) : String(error);
-  process.stderr.write(`Backstay can't start.\n${redact(known || !(error instanceof Error) || !error.cause ? text : error.message)}\n`);
+  const text =
+    error instanceof EngineError
+      ? `${error.message} ${error.hint}`
+      : error instanceof Error
+        ? known
+          ? error.message
+          : (error.stack ?? error.message)
+        : String(error);
+  process.stderr.write(
+    `Backstay can't start.\n${redact(known || !(error instanceof Error) || !error.cause ? text : error.message)}\n`,
+  );
   process.exit(1);
 }
 

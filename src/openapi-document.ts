@@ -17,11 +17,17 @@ export function openApiDocument(app: INestApplication): OpenAPIObject {
     .setLicense('Apache-2.0', 'https://www.apache.org/licenses/LICENSE-2.0')
     .addApiKey({ type: 'apiKey', in: 'header', name: 'x-api-key', description: 'bsk_…' }, 'api-key')
     .build();
-  return SwaggerModule.createDocument(app, config, { operationIdFactory: (controller, method) => `${controller.replace(/Controller$/, '').toLowerCase()}_${method}` });
+  return SwaggerModule.createDocument(app, config, {
+    operationIdFactory: (controller, method) => `${controller.replace(/Controller$/, '').toLowerCase()}_${method}`,
+  });
 }
 
 /** Serves Swagger UI at /api/docs and the document at /api/docs-json, unless they are turned off. */
 export function setUpDocs(app: INestApplication, settings: Settings): void {
   if (!settings.docsEnabled) return;
-  SwaggerModule.setup('api/docs', app, () => openApiDocument(app), { jsonDocumentUrl: 'api/docs-json', customSiteTitle: 'Backstay API', swaggerOptions: { persistAuthorization: true } });
+  SwaggerModule.setup('api/docs', app, () => openApiDocument(app), {
+    jsonDocumentUrl: 'api/docs-json',
+    customSiteTitle: 'Backstay API',
+    swaggerOptions: { persistAuthorization: true },
+  });
 }

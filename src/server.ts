@@ -47,7 +47,12 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
 }
 
 async function createApp(foundation: Foundation): Promise<NestExpressApplication> {
-  const app = await NestFactory.create<NestExpressApplication>(AppModule.with(foundation), { bufferLogs: true, bodyParser: false, forceCloseConnections: true, abortOnError: false });
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.with(foundation), {
+    bufferLogs: true,
+    bodyParser: false,
+    forceCloseConnections: true,
+    abortOnError: false,
+  });
   app.useLogger(app.get(Logger));
   configureHttp(app, foundation.settings);
   setUpDocs(app, foundation.settings);
@@ -59,8 +64,15 @@ async function listen(app: NestExpressApplication, { port, host }: Settings): Pr
     await (host === '' ? app.listen(port) : app.listen(port, host));
   } catch (error) {
     await app.close().catch(() => undefined);
-    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') throw new Error(`Port ${port} is taken by another program. Stop that one, or choose another port: PORT=${port + 1} npm start`, { cause: error });
-    if ((error as NodeJS.ErrnoException).code === 'EACCES') throw new Error(`Port ${port} may not be opened by this user. Choose one above 1023: PORT=3000 npm start`, { cause: error });
+    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE')
+      throw new Error(
+        `Port ${port} is taken by another program. Stop that one, or choose another port: PORT=${port + 1} npm start`,
+        { cause: error },
+      );
+    if ((error as NodeJS.ErrnoException).code === 'EACCES')
+      throw new Error(`Port ${port} may not be opened by this user. Choose one above 1023: PORT=3000 npm start`, {
+        cause: error,
+      });
     throw error;
   }
 }

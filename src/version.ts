@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
 
 /** This server's version, as package.json has it. */
-export const VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+export const VERSION = (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string })
+  .version;

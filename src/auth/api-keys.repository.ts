@@ -36,5 +36,4 @@ export class ApiKeysRepository {
       .where((e) => e.or([e('last_used_at', 'is', null), e('last_used_at', '<', sql<Date>`now() - interval '1 minute'`)]))
       .execute();
   }
-
 }

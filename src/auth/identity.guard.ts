@@ -18,7 +18,8 @@ export class IdentityGuard extends AuthGuard(API_KEY_STRATEGY) {
     const { authorization } = request.headers;
     // An empty header counts as none.
     if (present(request.headers['x-api-key'])) return (await super.canActivate(context)) as boolean;
-    if (present(authorization)) request.identityRefusal = 'This server takes API keys in x-api-key; it trusts no issuer of tokens.';
+    if (present(authorization))
+      request.identityRefusal = 'This server takes API keys in x-api-key; it trusts no issuer of tokens.';
     return true;
   }
 

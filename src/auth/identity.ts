@@ -29,7 +29,10 @@ export const Caller = createParamDecorator((_: unknown, context: ExecutionContex
 });
 
 /** The caller where the route is public, else undefined. */
-export const MaybeCaller = createParamDecorator((_: unknown, context: ExecutionContext): Identity | undefined => context.switchToHttp().getRequest<IdentifiedRequest>().identity);
+export const MaybeCaller = createParamDecorator(
+  (_: unknown, context: ExecutionContext): Identity | undefined =>
+    context.switchToHttp().getRequest<IdentifiedRequest>().identity,
+);
 
 export function actorOf(identity: Identity): Actor {
   return { kind: identity.kind, id: identity.id, name: identity.name };

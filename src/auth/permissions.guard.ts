@@ -17,11 +17,14 @@ export class PermissionsGuard implements CanActivate {
   async canActivate(context: ExecutionContext): Promise<boolean> {
     const targets = [context.getHandler(), context.getClass()];
     if (this.reflector.getAllAndOverride<boolean>(PUBLIC_ROUTE, targets)) return true;
-    const request = context.switchToHttp().getRequest<IdentifiedRequest & { path: string; method: string; headers: Record<string, string | undefined> }>();
+    const request = context
+      .switchToHttp()
+      .getRequest<IdentifiedRequest & { path: string; method: string; headers: Record<string, string | undefined> }>();
     const { identity } = request;
     if (!identity) throw Errors.unauthorized(request.identityRefusal);
     const wanted = request.headers['x-organization'];
-    if (wanted !== undefined && wanted !== '' && wanted !== identity.organizationId) throw Errors.notFound('organization', wanted.slice(0, 100));
+    if (wanted !== undefined && wanted !== '' && wanted !== identity.organizationId)
+      throw Errors.notFound('organization', wanted.slice(0, 100));
     const required = this.reflector.getAllAndOverride<Permission[] | undefined>(REQUIRED_PERMISSIONS, targets);
     if (!required) throw new Error(`${request.method} ${request.path} declares neither a permission nor @Public()`);
     const missing = required.filter((permission) => !identity.permissions.has(permission));

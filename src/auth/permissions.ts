@@ -27,7 +27,14 @@ export type Permission = keyof typeof PERMISSIONS;
 
 export const ALL_PERMISSIONS = Object.keys(PERMISSIONS) as readonly Permission[];
 
-const READ = ['backup:read', 'source:read', 'destination:read', 'schedule:read', 'notification:read', 'system:status'] as const satisfies readonly Permission[];
+const READ = [
+  'backup:read',
+  'source:read',
+  'destination:read',
+  'schedule:read',
+  'notification:read',
+  'system:status',
+] as const satisfies readonly Permission[];
 const OPERATE = [...READ, 'backup:create', 'backup:verify'] as const satisfies readonly Permission[];
 const ADMINISTER = [
   ...OPERATE,

@@ -26,11 +26,24 @@ export class BackupDownload {
     private readonly audit: AuditService,
   ) {}
 
-  async send(caller: Identity, backup: BackupRow, dto: DownloadDto, rangeHeader: string | undefined, response: Response): Promise<void> {
-    if (backup.status !== 'completed') throw Errors.conflict(`The backup is ${backup.status}; only completed ones have artifacts.`);
+  async send(
+    caller: Identity,
+    backup: BackupRow,
+    dto: DownloadDto,
+    rangeHeader: string | undefined,
+    response: Response,
+  ): Promise<void> {
+    if (backup.status !== 'completed')
+      throw Errors.conflict(`The backup is ${backup.status}; only completed ones have artifacts.`);
     const artifact = await this.choose(backup, dto);
     const form = dto.form ?? 'stored';
-    await this.audit.record(undefined, { organizationId: caller.organizationId, actor: actorOf(caller), action: 'backup.downloaded', resource: { kind: 'backup', id: backup.id }, changes: { artifact: artifact.name, form } });
+    await this.audit.record(undefined, {
+      organizationId: caller.organizationId,
+      actor: actorOf(caller),
+      action: 'backup.downloaded',
+      resource: { kind: 'backup', id: backup.id },
+      changes: { artifact: artifact.name, form },
+    });
     const gone = new AbortController();
     response.once('close', () => gone.abort());
     if (form === 'stored') await this.sendStored(backup, artifact, rangeHeader, response, gone.signal);
@@ -39,20 +52,39 @@ export class BackupDownload {
 
   private async choose(backup: BackupRow, dto: DownloadDto): Promise<ArtifactRow> {
     const component = dto.component ?? 'database';
-    const artifacts = (await this.backups.artifacts(backup.id)).filter((artifact) => (dto.artifact === undefined ? artifact.component === component : artifact.name === dto.artifact));
+    const artifacts = (await this.backups.artifacts(backup.id)).filter((artifact) =>
+      dto.artifact === undefined ? artifact.component === component : artifact.name === dto.artifact,
+    );
     const [first, second] = artifacts;
     if (!first) throw Errors.notFound('artifact', dto.artifact ?? component);
-    if (second && dto.artifact === undefined) throw Errors.validation({ artifact: `is needed, since the component has several: ${artifacts.map((each) => each.name).join(', ')}` });
+    if (second && dto.artifact === undefined)
+      throw Errors.validation({
+        artifact: `is needed, since the component has several: ${artifacts.map((each) => each.name).join(', ')}`,
+      });
     return first;
   }
 
-  private async sendStored(backup: BackupRow, artifact: ArtifactRow, rangeHeader: string | undefined, response: Response, signal: AbortSignal): Promise<void> {
+  private async sendStored(
+    backup: BackupRow,
+    artifact: ArtifactRow,
+    rangeHeader: string | undefined,
+    response: Response,
+    signal: AbortSignal,
+  ): Promise<void> {
     const range = parseRange(rangeHeader, artifact.stored_bytes);
     response.setHeader('Accept-Ranges', 'bytes');
     response.setHeader('ETag', `"${artifact.stored_sha256}"`);
     if (range === null) {
       response.setHeader('Content-Range', `bytes */${artifact.stored_bytes}`);
-      response.status(416).json({ success: false, error: `The range lies outside of the artifact's ${artifact.stored_bytes} bytes.`, code: 'VALIDATION_ERROR', fields: { range: 'lies outside of the artifact' }, requestId: response.getHeader('x-request-id') });
+      response
+        .status(416)
+        .json({
+          success: false,
+          error: `The range lies outside of the artifact's ${artifact.stored_bytes} bytes.`,
+          code: 'VALIDATION_ERROR',
+          fields: { range: 'lies outside of the artifact' },
+          requestId: response.getHeader('x-request-id'),
+        });
       return;
     }
     const body = await this.store.read(objectKey(backup.prefix, artifact.name), { ...range, signal });
@@ -65,15 +97,35 @@ export class BackupDownload {
     const artifact = await this.signedArtifact(backup, row.name, signal);
     const key = objectKey(backup.prefix, row.name);
     // Read twice: once a byte is out, damage could only be told by a cut connection.
-    await checkArtifact({ store: this.store, key, name: row.name, expected: artifact, identities: [this.keys.ageIdentity], signal });
-    const body = await readArtifactPlain({ store: this.store, key, name: row.name, identities: [this.keys.ageIdentity], expected: artifact, signal });
+    await checkArtifact({
+      store: this.store,
+      key,
+      name: row.name,
+      expected: artifact,
+      identities: [this.keys.ageIdentity],
+      signal,
+    });
+    const body = await readArtifactPlain({
+      store: this.store,
+      key,
+      name: row.name,
+      identities: [this.keys.ageIdentity],
+      expected: artifact,
+      signal,
+    });
     this.describe(response, row.name.replace(/(\.zst)?\.age$/, ''), artifact.plainBytes);
     await this.pipe(body, response, backup, signal);
   }
 
   /** The artifact as the signed manifest knows it. */
   private async signedArtifact(backup: BackupRow, name: string, signal: AbortSignal): Promise<ManifestArtifact> {
-    const { manifest } = await loadManifest(this.store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id }, signal);
+    const { manifest } = await loadManifest(
+      this.store,
+      backup.prefix,
+      [this.keys.verifyingKeyPem],
+      { backup: backup.id },
+      signal,
+    );
     const artifact = manifest.artifacts.find((candidate) => candidate.name === name);
     if (!artifact) throw Errors.notFound('artifact', name);
     return artifact;
@@ -91,7 +143,8 @@ export class BackupDownload {
     try {
       await pipeline(body, response);
     } catch (error) {
-      if (!signal.aborted) this.logger.error({ event: 'backup.download-failed', backupId: backup.id, err: error }, 'backup.download-failed');
+      if (!signal.aborted)
+        this.logger.error({ event: 'backup.download-failed', backupId: backup.id, err: error }, 'backup.download-failed');
       response.destroy();
     }
   }

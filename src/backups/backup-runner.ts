@@ -89,7 +89,10 @@ export class BackupRunner implements RunHandler {
       await this.backups.complete(trx, run.id);
     });
     await this.cache.invalidate(run.organizationId, ['backups']);
-    this.logger.log({ event: 'backup.completed-from-manifest', runId: run.id }, 'the manifest of an earlier attempt was in place');
+    this.logger.log(
+      { event: 'backup.completed-from-manifest', runId: run.id },
+      'the manifest of an earlier attempt was in place',
+    );
     return true;
   }
 
@@ -100,7 +103,8 @@ export class BackupRunner implements RunHandler {
       const { sha256 } = await loadManifest(this.store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id });
       return sha256 === backup.manifest_sha256;
     } catch (error) {
-      if (error instanceof EngineError && ['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code)) return false;
+      if (error instanceof EngineError && ['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code))
+        return false;
       throw error;
     }
   }
@@ -139,7 +143,12 @@ export class BackupRunner implements RunHandler {
   }
 
   private idsOf(backup: BackupRow): BackupIds {
-    return { installation: this.installation.id, organization: backup.organization_id, source: backup.source_id ?? '', backup: backup.id };
+    return {
+      installation: this.installation.id,
+      organization: backup.organization_id,
+      source: backup.source_id ?? '',
+      backup: backup.id,
+    };
   }
 
   private async row(id: string): Promise<BackupRow> {

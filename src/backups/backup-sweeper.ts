@@ -52,7 +52,10 @@ export class BackupSweeper {
       if (!parsed) continue;
       let isOwned = owned.get(parsed.backup);
       if (isOwned === undefined) {
-        isOwned = await this.isOwned(parsed.backup, `${parsed.installation}/${parsed.organization}/${parsed.source}/${parsed.backup}`);
+        isOwned = await this.isOwned(
+          parsed.backup,
+          `${parsed.installation}/${parsed.organization}/${parsed.source}/${parsed.backup}`,
+        );
         owned.set(parsed.backup, isOwned);
       }
       if (isOwned) continue;
@@ -81,7 +84,13 @@ export class BackupSweeper {
     await this.store.removeTree(backup.prefix);
     await this.catalog.transaction(async (trx) => {
       await this.backups.remove(trx, backup.id);
-      await this.audit.record(trx, { organizationId: backup.organization_id, actor: SYSTEM_ACTOR, action: 'backup.purged', resource: { kind: 'backup', id: backup.id }, changes: { rule: `TRASH_DAYS ${this.settings.trashDays}` } });
+      await this.audit.record(trx, {
+        organizationId: backup.organization_id,
+        actor: SYSTEM_ACTOR,
+        action: 'backup.purged',
+        resource: { kind: 'backup', id: backup.id },
+        changes: { rule: `TRASH_DAYS ${this.settings.trashDays}` },
+      });
     });
     await this.cache.invalidate(backup.organization_id, ['backups']);
   }

@@ -46,12 +46,23 @@ export function durationMs(row: { started_at: Date | null; finished_at: Date | n
   return row.started_at && row.finished_at ? row.finished_at.getTime() - row.started_at.getTime() : null;
 }
 
-export function toBackupDetails(row: BackupRow, artifacts: ArtifactRow[], tables: BackupTableRow[], attempts: AttemptRow[]): BackupDetailsDto {
+export function toBackupDetails(
+  row: BackupRow,
+  artifacts: ArtifactRow[],
+  tables: BackupTableRow[],
+  attempts: AttemptRow[],
+): BackupDetailsDto {
   return {
     ...toBackup(row),
     serverVersion: row.server_version,
     artifacts: artifacts.map(toArtifact),
-    tables: tables.map((table) => ({ schema: table.schema_name, name: table.table_name, rows: table.row_count, bytes: table.byte_count, sha256: table.sha256 })),
+    tables: tables.map((table) => ({
+      schema: table.schema_name,
+      name: table.table_name,
+      rows: table.row_count,
+      bytes: table.byte_count,
+      sha256: table.sha256,
+    })),
     omissions: row.omissions as OmissionDto[] | null,
     runs: attempts.map(toAttempt),
   };

@@ -1,6 +1,19 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Transform } from 'class-transformer';
-import { ArrayMaxSize, IsArray, IsBoolean, IsIn, IsISO8601, IsNumber, IsOptional, IsString, Length, Max, MaxLength, Min } from 'class-validator';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsBoolean,
+  IsIn,
+  IsISO8601,
+  IsNumber,
+  IsOptional,
+  IsString,
+  Length,
+  Max,
+  MaxLength,
+  Min,
+} from 'class-validator';
 import { RunErrorDto } from '../common/http/answers.dto.js';
 import { PagingDto } from '../common/http/paging.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
@@ -39,7 +52,10 @@ export class ListBackupsDto extends PagingDto {
   /** Order; the newest first when left out. */
   @IsOptional()
   @IsIn(['createdAt', '-createdAt', 'sizeBytes', '-sizeBytes', 'durationMs', '-durationMs'])
-  @ApiPropertyOptional({ enum: ['createdAt', '-createdAt', 'sizeBytes', '-sizeBytes', 'durationMs', '-durationMs'], default: '-createdAt' })
+  @ApiPropertyOptional({
+    enum: ['createdAt', '-createdAt', 'sizeBytes', '-sizeBytes', 'durationMs', '-durationMs'],
+    default: '-createdAt',
+  })
   sort?: string;
 
   /** Whether to list what lies in the trash instead. */

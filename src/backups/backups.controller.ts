@@ -15,7 +15,15 @@ import { BackupDetails } from './backup-details.js';
 import { BackupDownload } from './backup-download.js';
 import { BackupStats } from './backup-stats.js';
 import { toBackup } from './backup-view.js';
-import { BackupDetailsDto, BackupDto, BackupStatsDto, CreateBackupDto, DownloadDto, ListBackupsDto, WaitDto } from './backup.dto.js';
+import {
+  BackupDetailsDto,
+  BackupDto,
+  BackupStatsDto,
+  CreateBackupDto,
+  DownloadDto,
+  ListBackupsDto,
+  WaitDto,
+} from './backup.dto.js';
 import { BackupsService } from './backups.service.js';
 
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,200}$/;
@@ -56,10 +64,21 @@ export class BackupsController {
   @Post('create')
   @RequirePermissions('backup:create')
   @RateLimit('strict')
-  @ApiHeader({ name: 'Idempotency-Key', required: false, description: 'The same key with the same request returns the same backup' })
+  @ApiHeader({
+    name: 'Idempotency-Key',
+    required: false,
+    description: 'The same key with the same request returns the same backup',
+  })
   @Answers(BackupDto, { errors: [404, 409, 503] })
-  async create(@Caller() caller: Identity, @Body() dto: CreateBackupDto, @Query() { wait }: WaitDto, @Headers('idempotency-key') key: string | undefined, @Req() request: Request): Promise<BackupDto> {
-    if (key && !IDEMPOTENCY_KEY.test(key)) throw Errors.validation({ 'Idempotency-Key': 'must be 1 to 200 printable characters without spaces' });
+  async create(
+    @Caller() caller: Identity,
+    @Body() dto: CreateBackupDto,
+    @Query() { wait }: WaitDto,
+    @Headers('idempotency-key') key: string | undefined,
+    @Req() request: Request,
+  ): Promise<BackupDto> {
+    if (key && !IDEMPOTENCY_KEY.test(key))
+      throw Errors.validation({ 'Idempotency-Key': 'must be 1 to 200 printable characters without spaces' });
     const backup = await this.backups.create(caller, dto, key || undefined);
     if (!wait || hasEnded(backup.status)) return toBackup(backup);
     await this.watcher.waitForEnd(caller.organizationId, 'backup', backup.id, wait, goneSignal(request));
@@ -81,7 +100,12 @@ export class BackupsController {
   @RateLimit('lenient')
   @RawAnswer()
   @AnswersRaw('text/event-stream', 'Events until the run ends', { errors: [404] })
-  async progress(@Caller() caller: Identity, @Param('id') id: string, @Req() request: Request, @Res() response: Response): Promise<void> {
+  async progress(
+    @Caller() caller: Identity,
+    @Param('id') id: string,
+    @Req() request: Request,
+    @Res() response: Response,
+  ): Promise<void> {
     await this.backups.get(caller.organizationId, id);
     await sendEvents(response, this.events(caller, id, goneSignal(request)));
   }
@@ -116,7 +140,13 @@ export class BackupsController {
   @RateLimit('strict')
   @RawAnswer()
   @AnswersRaw('application/octet-stream', "The artifact's bytes", { errors: [404, 409, 422], binary: true })
-  async download(@Caller() caller: Identity, @Param('id') id: string, @Query() dto: DownloadDto, @Headers('range') range: string | undefined, @Res() response: Response): Promise<void> {
+  async download(
+    @Caller() caller: Identity,
+    @Param('id') id: string,
+    @Query() dto: DownloadDto,
+    @Headers('range') range: string | undefined,
+    @Res() response: Response,
+  ): Promise<void> {
     await this.downloads.send(caller, await this.backups.get(caller.organizationId, id), dto, range, response);
   }
 

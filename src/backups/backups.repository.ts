@@ -21,7 +21,11 @@ const SORTS = {
 export class BackupsRepository {
   constructor(private readonly catalog: Catalog) {}
 
-  async list(organizationId: string, filter: ListBackupsDto, sourceId: string | undefined): Promise<{ rows: BackupRow[]; total: number }> {
+  async list(
+    organizationId: string,
+    filter: ListBackupsDto,
+    sourceId: string | undefined,
+  ): Promise<{ rows: BackupRow[]; total: number }> {
     let query = this.catalog.db
       .selectFrom('backups')
       .where('organization_id', '=', organizationId)
@@ -47,7 +51,13 @@ export class BackupsRepository {
   }
 
   async find(organizationId: string, id: string, db: Trx | Catalog['db'] = this.catalog.db): Promise<BackupRow | undefined> {
-    return db.selectFrom('backups').selectAll().where('organization_id', '=', organizationId).where('id', '=', id).where('purge_started_at', 'is', null).executeTakeFirst();
+    return db
+      .selectFrom('backups')
+      .selectAll()
+      .where('organization_id', '=', organizationId)
+      .where('id', '=', id)
+      .where('purge_started_at', 'is', null)
+      .executeTakeFirst();
   }
 
   /** For the server's own work, whatever the organization. */
@@ -56,10 +66,34 @@ export class BackupsRepository {
   }
 
   async findByIdempotencyKey(trx: Trx, organizationId: string, key: string): Promise<BackupRow | undefined> {
-    return trx.selectFrom('backups').selectAll().where('organization_id', '=', organizationId).where('idempotency_key', '=', key).executeTakeFirst();
+    return trx
+      .selectFrom('backups')
+      .selectAll()
+      .where('organization_id', '=', organizationId)
+      .where('idempotency_key', '=', key)
+      .executeTakeFirst();
   }
 
-  async insert(trx: Trx, row: { id: string; organizationId: string; sourceId: string; sourceName: string; type: string; origin: string; components: readonly string[]; compress: boolean; label: string | null; tags: string[]; pinned: boolean; prefix: string; idempotencyKey: string | null; requestHash: string | null; requestedBy: object }): Promise<BackupRow> {
+  async insert(
+    trx: Trx,
+    row: {
+      id: string;
+      organizationId: string;
+      sourceId: string;
+      sourceName: string;
+      type: string;
+      origin: string;
+      components: readonly string[];
+      compress: boolean;
+      label: string | null;
+      tags: string[];
+      pinned: boolean;
+      prefix: string;
+      idempotencyKey: string | null;
+      requestHash: string | null;
+      requestedBy: object;
+    },
+  ): Promise<BackupRow> {
     return trx
       .insertInto('backups')
       .values({
@@ -112,10 +146,31 @@ export class BackupsRepository {
     await trx.deleteFrom('backup_tables').where('backup_id', '=', id).execute();
     await trx
       .insertInto('artifacts')
-      .values(contents.artifacts.map((artifact, ordinal) => ({ backup_id: id, ordinal, component: artifact.component, name: artifact.name, stored_bytes: artifact.storedBytes, stored_sha256: artifact.storedSha256, plain_bytes: artifact.plainBytes, plain_sha256: artifact.plainSha256 })))
+      .values(
+        contents.artifacts.map((artifact, ordinal) => ({
+          backup_id: id,
+          ordinal,
+          component: artifact.component,
+          name: artifact.name,
+          stored_bytes: artifact.storedBytes,
+          stored_sha256: artifact.storedSha256,
+          plain_bytes: artifact.plainBytes,
+          plain_sha256: artifact.plainSha256,
+        })),
+      )
       .execute();
     for (let start = 0; start < contents.tables.length; start += ROWS_PER_INSERT) {
-      const rows = contents.tables.slice(start, start + ROWS_PER_INSERT).map((table, index) => ({ backup_id: id, ordinal: start + index, schema_name: table.schema, table_name: table.name, row_count: table.rows, byte_count: table.bytes, sha256: table.sha256 }));
+      const rows = contents.tables
+        .slice(start, start + ROWS_PER_INSERT)
+        .map((table, index) => ({
+          backup_id: id,
+          ordinal: start + index,
+          schema_name: table.schema,
+          table_name: table.name,
+          row_count: table.rows,
+          byte_count: table.bytes,
+          sha256: table.sha256,
+        }));
       await trx.insertInto('backup_tables').values(rows).execute();
     }
     await trx
@@ -138,7 +193,16 @@ export class BackupsRepository {
   async complete(trx: Trx, id: string): Promise<void> {
     await trx
       .updateTable('backups')
-      .set({ status: 'completed', finished_at: sql<Date>`now()`, worker_id: null, heartbeat_at: null, progress: null, error: null, proof_level: 0, proven_at: sql<Date>`now()` })
+      .set({
+        status: 'completed',
+        finished_at: sql<Date>`now()`,
+        worker_id: null,
+        heartbeat_at: null,
+        progress: null,
+        error: null,
+        proof_level: 0,
+        proven_at: sql<Date>`now()`,
+      })
       .where('id', '=', id)
       .execute();
   }
@@ -165,7 +229,11 @@ export class BackupsRepository {
 
   /** Ids of the restores and verifications of a backup. */
   async runIds(id: string): Promise<string[]> {
-    const { rows } = await sql<{ id: string }>`SELECT id FROM restores WHERE backup_id = ${id} UNION ALL SELECT id FROM verifications WHERE backup_id = ${id}`.execute(this.catalog.db);
+    const { rows } = await sql<{
+      id: string;
+    }>`SELECT id FROM restores WHERE backup_id = ${id} UNION ALL SELECT id FROM verifications WHERE backup_id = ${id}`.execute(
+      this.catalog.db,
+    );
     return rows.map((row) => row.id);
   }
 
@@ -182,9 +250,18 @@ export class BackupsRepository {
 
   /** From here on it can't be brought back. @returns false when it was pinned, undeleted or taken into use meanwhile */
   async beginPurge(trx: Trx, id: string): Promise<boolean> {
-    const row = await trx.selectFrom('backups').select(['deleted_at', 'pinned']).where('id', '=', id).forUpdate().executeTakeFirst();
+    const row = await trx
+      .selectFrom('backups')
+      .select(['deleted_at', 'pinned'])
+      .where('id', '=', id)
+      .forUpdate()
+      .executeTakeFirst();
     if (!row?.deleted_at || row.pinned || (await this.openUses(trx, id)) > 0) return false;
-    await trx.updateTable('backups').set({ purge_started_at: sql<Date>`coalesce(purge_started_at, now())` }).where('id', '=', id).execute();
+    await trx
+      .updateTable('backups')
+      .set({ purge_started_at: sql<Date>`coalesce(purge_started_at, now())` })
+      .where('id', '=', id)
+      .execute();
     return true;
   }
 
@@ -197,7 +274,14 @@ export class BackupsRepository {
 }
 
 export interface BackupContents {
-  artifacts: readonly { component: string; name: string; storedBytes: number; storedSha256: string; plainBytes: number; plainSha256: string }[];
+  artifacts: readonly {
+    component: string;
+    name: string;
+    storedBytes: number;
+    storedSha256: string;
+    plainBytes: number;
+    plainSha256: string;
+  }[];
   tables: readonly { schema: string; name: string; rows: number; bytes: number; sha256: string }[];
   serverVersion: string;
   omissions: object[];

@@ -59,7 +59,10 @@ export class BackupsService {
     const requestHash = hashOf({ ...dto, type, source: source.id });
     const id = newTimedId('backup', new Date());
     const row = await this.catalog.transaction(async (trx) => {
-      const earlier = idempotencyKey === undefined ? undefined : await this.backups.findByIdempotencyKey(trx, caller.organizationId, idempotencyKey);
+      const earlier =
+        idempotencyKey === undefined
+          ? undefined
+          : await this.backups.findByIdempotencyKey(trx, caller.organizationId, idempotencyKey);
       if (earlier) return { backup: earlier, isNew: false };
       const backup = await this.backups.insert(trx, {
         id,
@@ -73,7 +76,12 @@ export class BackupsService {
         label: dto.label ?? null,
         tags: dto.tags ?? [],
         pinned: dto.pinned ?? false,
-        prefix: backupPrefix({ installation: this.installation.id, organization: caller.organizationId, source: source.id, backup: id }),
+        prefix: backupPrefix({
+          installation: this.installation.id,
+          organization: caller.organizationId,
+          source: source.id,
+          backup: id,
+        }),
         idempotencyKey: idempotencyKey ?? null,
         requestHash: idempotencyKey === undefined ? null : requestHash,
         requestedBy: actorOf(caller),
@@ -84,9 +92,19 @@ export class BackupsService {
     });
     if (!row.isNew) {
       if (row.backup.request_hash === requestHash) return row.backup;
-      throw Errors.conflict(`The Idempotency-Key was used before with another request (it made ${row.backup.id}); take a new key for a new request.`);
+      throw Errors.conflict(
+        `The Idempotency-Key was used before with another request (it made ${row.backup.id}); take a new key for a new request.`,
+      );
     }
-    this.bus.emit('backup.queued', { organizationId: caller.organizationId, runId: id, backupId: id, source: { id: source.id, name: source.name }, attempt: 0, durationMs: null, error: null });
+    this.bus.emit('backup.queued', {
+      organizationId: caller.organizationId,
+      runId: id,
+      backupId: id,
+      source: { id: source.id, name: source.name },
+      attempt: 0,
+      durationMs: null,
+      error: null,
+    });
     this.queue.wake('backup');
     await this.changed(caller, id);
     return row.backup;
@@ -97,14 +115,23 @@ export class BackupsService {
     const backup = await this.get(caller.organizationId, id);
     const ended = await this.catalog.transaction(async (trx) => {
       const run = await this.runs.requestCancel(trx, caller.organizationId, 'backup', id);
-      if (!run || hasEnded(run.status)) throw Errors.conflict(`The backup has ${run?.status ?? backup.status} already; there is nothing to cancel.`);
+      if (!run || hasEnded(run.status))
+        throw Errors.conflict(`The backup has ${run?.status ?? backup.status} already; there is nothing to cancel.`);
       if (run.status === 'queued') await this.runs.end(trx, 'backup', id, 'canceled', null);
       await this.record(trx, caller, 'backup.canceled', id, {});
       return run.status === 'queued';
     });
     if (ended) {
       const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-      this.bus.emit('backup.canceled', { organizationId: caller.organizationId, runId: id, backupId: id, source, attempt: backup.attempt, durationMs: null, error: null });
+      this.bus.emit('backup.canceled', {
+        organizationId: caller.organizationId,
+        runId: id,
+        backupId: id,
+        source,
+        attempt: backup.attempt,
+        durationMs: null,
+        error: null,
+      });
     }
     await this.changed(caller, id);
     return this.get(caller.organizationId, id);
@@ -130,7 +157,8 @@ export class BackupsService {
       if (backup.deleted_at) throw Errors.conflict('The backup lies in the trash already.');
       if (!hasEnded(run.status)) throw Errors.conflict(`The backup is ${run.status}; cancel it first.`);
       if (backup.pinned) throw Errors.conflict('The backup is pinned; unpin it first.');
-      if ((await this.backups.openUses(trx, id)) > 0) throw Errors.conflict('A restore or verification of this backup is queued or running; wait for it or cancel it first.');
+      if ((await this.backups.openUses(trx, id)) > 0)
+        throw Errors.conflict('A restore or verification of this backup is queued or running; wait for it or cancel it first.');
       await this.backups.setTrashed(trx, id, true);
       await this.record(trx, caller, 'backup.deleted', id, {});
     });
@@ -153,12 +181,23 @@ export class BackupsService {
   }
 
   private async record(trx: Trx, caller: Identity, action: string, id: string, changes: object): Promise<void> {
-    await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action, resource: { kind: 'backup', id }, changes });
+    await this.audit.record(trx, {
+      organizationId: caller.organizationId,
+      actor: actorOf(caller),
+      action,
+      resource: { kind: 'backup', id },
+      changes,
+    });
   }
 
   private async changed(caller: Identity, id: string): Promise<void> {
     await this.cache.invalidate(caller.organizationId, ['backups']);
-    this.bus.emit('api.changed', { organizationId: caller.organizationId, actor: actorOf(caller), resourceKind: 'backup', resourceId: id });
+    this.bus.emit('api.changed', {
+      organizationId: caller.organizationId,
+      actor: actorOf(caller),
+      resourceKind: 'backup',
+      resourceId: id,
+    });
   }
 }
 
@@ -169,10 +208,19 @@ export function assertBackupId(id: string): string {
 }
 
 function typeOf(dto: CreateBackupDto): BackupType {
-  if (dto.dbOnly === true && dto.type !== undefined && dto.type !== 'database') throw Errors.validation({ dbOnly: `means type database, but type is ${dto.type}` });
+  if (dto.dbOnly === true && dto.type !== undefined && dto.type !== 'database')
+    throw Errors.validation({ dbOnly: `means type database, but type is ${dto.type}` });
   return dto.dbOnly === true ? 'database' : (dto.type ?? 'full');
 }
 
 function hashOf(request: object): string {
-  return createHash('sha256').update(JSON.stringify(Object.entries(request).filter(([, value]) => value !== undefined).sort())).digest('hex');
+  return createHash('sha256')
+    .update(
+      JSON.stringify(
+        Object.entries(request)
+          .filter(([, value]) => value !== undefined)
+          .sort(),
+      ),
+    )
+    .digest('hex');
 }

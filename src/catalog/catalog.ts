@@ -37,7 +37,9 @@ export class Catalog {
    * @throws when another process holds the embedded catalog, the database can't be reached, or it is of a newer version
    */
   static async open(settings: Pick<Settings, 'dataDir' | 'databaseUrl' | 'databasePoolSize'>): Promise<Catalog> {
-    const catalog = settings.databaseUrl ? Catalog.openShared(settings.databaseUrl, settings.databasePoolSize) : await Catalog.openEmbedded(settings.dataDir);
+    const catalog = settings.databaseUrl
+      ? Catalog.openShared(settings.databaseUrl, settings.databasePoolSize)
+      : await Catalog.openEmbedded(settings.dataDir);
     try {
       await migrateCatalog(catalog.db);
     } catch (error) {
@@ -65,7 +67,10 @@ export class Catalog {
   }
 
   private static openShared(url: string, max: number): Catalog {
-    const types = { getTypeParser: ((oid: number, format?: 'text') => (oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format))) as typeof pg.types.getTypeParser };
+    const types = {
+      getTypeParser: ((oid: number, format?: 'text') =>
+        oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+    };
     const pool = new pg.Pool({
       connectionString: url,
       max,

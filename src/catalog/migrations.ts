@@ -17,11 +17,15 @@ export async function migrateCatalog(db: Kysely<CatalogTables>): Promise<string[
   return db.transaction().execute(async (trx) => {
     await sql`SELECT pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(trx);
     await sql`CREATE SCHEMA IF NOT EXISTS backstay`.execute(trx);
-    await sql`CREATE TABLE IF NOT EXISTS backstay.migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())`.execute(trx);
+    await sql`CREATE TABLE IF NOT EXISTS backstay.migrations (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())`.execute(
+      trx,
+    );
     const applied = new Set((await trx.selectFrom('migrations').select('name').execute()).map((row) => row.name));
     const unknown = [...applied].filter((name) => !MIGRATIONS.some((migration) => migration.name === name));
     if (unknown.length > 0) {
-      throw new Error(`The catalog was made by a newer version of Backstay (it has ${unknown.join(', ')}). Start that version or a newer one.`);
+      throw new Error(
+        `The catalog was made by a newer version of Backstay (it has ${unknown.join(', ')}). Start that version or a newer one.`,
+      );
     }
     const pending = MIGRATIONS.filter((migration) => !applied.has(migration.name));
     for (const migration of pending) {

@@ -40,9 +40,17 @@ export class ApiError extends Error {
 /** The catalogue of what can be answered with. */
 export const Errors = {
   validation: (fields: Record<string, string>) =>
-    new ApiError('VALIDATION_ERROR', `The request is not valid: ${Object.entries(fields).map(([name, why]) => `${name} ${why}`).join('; ')}.`, fields),
-  unauthorized: (why = 'Send an API key in x-api-key, or a token in Authorization: Bearer.') => new ApiError('UNAUTHORIZED', `You are not signed in. ${why}`),
-  forbidden: (permissions: readonly string[]) => new ApiError('FORBIDDEN', `This needs the permission ${permissions.join(' and ')}, which your key does not have.`),
+    new ApiError(
+      'VALIDATION_ERROR',
+      `The request is not valid: ${Object.entries(fields)
+        .map(([name, why]) => `${name} ${why}`)
+        .join('; ')}.`,
+      fields,
+    ),
+  unauthorized: (why = 'Send an API key in x-api-key, or a token in Authorization: Bearer.') =>
+    new ApiError('UNAUTHORIZED', `You are not signed in. ${why}`),
+  forbidden: (permissions: readonly string[]) =>
+    new ApiError('FORBIDDEN', `This needs the permission ${permissions.join(' and ')}, which your key does not have.`),
   notFound: (what: string, id: string) => new ApiError('NOT_FOUND', `There is no ${what} "${id}".`),
   conflict: (message: string, options?: ErrorOptions) => new ApiError('CONFLICT', message, undefined, options),
   precondition: (message: string, options?: ErrorOptions) => new ApiError('PRECONDITION_FAILED', message, undefined, options),

@@ -66,7 +66,13 @@ export function reader(env: NodeJS.ProcessEnv): EnvironmentReader {
       if (value === undefined) return undefined;
       const parsed = URL.canParse(value) ? new URL(value) : undefined;
       if (!parsed || !['postgres:', 'postgresql:'].includes(parsed.protocol)) {
-        faults.push(fault(name, 'is not a PostgreSQL URL', 'write postgresql://user:password@host:5432/database and percent-encode special characters of the password'));
+        faults.push(
+          fault(
+            name,
+            'is not a PostgreSQL URL',
+            'write postgresql://user:password@host:5432/database and percent-encode special characters of the password',
+          ),
+        );
       }
       return value;
     },

@@ -4,12 +4,26 @@ import { loadSettings, SettingsError } from './settings.js';
 describe('settings', () => {
   it('have a working default for everything', () => {
     const settings = loadSettings({}, false);
-    expect(settings).toMatchObject({ port: 3000, role: 'all', trashDays: 3, logFormat: 'json', rateLimits: { default: 10, strict: 3, lenient: 60 } });
+    expect(settings).toMatchObject({
+      port: 3000,
+      role: 'all',
+      trashDays: 3,
+      logFormat: 'json',
+      rateLimits: { default: 10, strict: 3, lenient: 60 },
+    });
     expect(settings.dataDir).toMatch(/\/data$/);
   });
 
   it('report every fault in one message and print no secret', () => {
-    const env = { PORT: 'no', ROLE: 'king', BOOTSTRAP_API_KEY: 'canary-key', SECRET_KEY: 'canary-secret', DATABASE_URL: 'mysql://u:canary-pw@h/d', BACKUP_RECIPIENTS: 'AGE-SECRET-KEY-1CANARY', CORS_ORIGINS: 'https://a/b' };
+    const env = {
+      PORT: 'no',
+      ROLE: 'king',
+      BOOTSTRAP_API_KEY: 'canary-key',
+      SECRET_KEY: 'canary-secret',
+      DATABASE_URL: 'mysql://u:canary-pw@h/d',
+      BACKUP_RECIPIENTS: 'AGE-SECRET-KEY-1CANARY',
+      CORS_ORIGINS: 'https://a/b',
+    };
     const error = (() => {
       try {
         loadSettings(env, false);

@@ -66,7 +66,9 @@ export class SettingsError extends Error {
   override readonly name = 'SettingsError';
 
   constructor(readonly faults: readonly string[]) {
-    super(`The settings have ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((f) => `  - ${f}`).join('\n')}`);
+    super(
+      `The settings have ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((f) => `  - ${f}`).join('\n')}`,
+    );
   }
 }
 
@@ -108,10 +110,22 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     docsEnabled: read.boolean('DOCS_ENABLED', true),
   };
   if (settings.databaseUrl && !read.text('SECRET_KEY')) {
-    read.faults.push(fault('SECRET_KEY', 'is needed with DATABASE_URL: every replica must decrypt the same credentials', 'make one with `openssl rand -base64 32`'));
+    read.faults.push(
+      fault(
+        'SECRET_KEY',
+        'is needed with DATABASE_URL: every replica must decrypt the same credentials',
+        'make one with `openssl rand -base64 32`',
+      ),
+    );
   }
   if (!settings.databaseUrl && settings.role !== 'all') {
-    read.faults.push(fault('ROLE', `is ${settings.role}, but the embedded catalog serves one process only`, 'set DATABASE_URL, or leave ROLE out'));
+    read.faults.push(
+      fault(
+        'ROLE',
+        `is ${settings.role}, but the embedded catalog serves one process only`,
+        'set DATABASE_URL, or leave ROLE out',
+      ),
+    );
   }
   if (read.faults.length > 0) throw new SettingsError(read.faults);
   return Object.freeze(settings);
@@ -120,7 +134,13 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
 function apiKey(read: EnvironmentReader): string | undefined {
   const key = read.text('BOOTSTRAP_API_KEY');
   if (key !== undefined && !/^bsk_[\x21-\x7e]{28,508}$/.test(key)) {
-    read.faults.push(fault('BOOTSTRAP_API_KEY', 'must begin with bsk_ and have 32 to 512 printable characters in all', 'make one with `echo bsk_$(openssl rand -hex 32)`'));
+    read.faults.push(
+      fault(
+        'BOOTSTRAP_API_KEY',
+        'must begin with bsk_ and have 32 to 512 printable characters in all',
+        'make one with `echo bsk_$(openssl rand -hex 32)`',
+      ),
+    );
   }
   return key;
 }
@@ -139,7 +159,13 @@ function recipients(read: EnvironmentReader): string[] {
   const list = read.list('BACKUP_RECIPIENTS', ',');
   list.forEach((recipient, index) => {
     if (!/^age1[02-9ac-hj-np-z]{58}$/.test(recipient)) {
-      read.faults.push(fault('BACKUP_RECIPIENTS', `entry ${index + 1} is not an age public key (age1…, 62 characters)`, 'print yours with `age-keygen -y key.txt`; never put the secret key here'));
+      read.faults.push(
+        fault(
+          'BACKUP_RECIPIENTS',
+          `entry ${index + 1} is not an age public key (age1…, 62 characters)`,
+          'print yours with `age-keygen -y key.txt`; never put the secret key here',
+        ),
+      );
     }
   });
   return list;
@@ -148,7 +174,8 @@ function recipients(read: EnvironmentReader): string[] {
 function absolutePaths(read: EnvironmentReader): string[] {
   const list = read.list('CONFIG_ROOTS', ':');
   for (const folder of list) {
-    if (!folder.startsWith('/')) read.faults.push(fault('CONFIG_ROOTS', `holds "${folder}", which is not an absolute path`, 'begin each folder with /'));
+    if (!folder.startsWith('/'))
+      read.faults.push(fault('CONFIG_ROOTS', `holds "${folder}", which is not an absolute path`, 'begin each folder with /'));
   }
   return list;
 }
@@ -158,7 +185,13 @@ function origins(read: EnvironmentReader): string[] {
   for (const origin of list) {
     const parsed = URL.canParse(origin) ? new URL(origin) : undefined;
     if (!parsed || parsed.origin !== origin) {
-      read.faults.push(fault('CORS_ORIGINS', `holds "${origin}", which is not an origin`, 'write scheme and host only, such as https://console.example.org'));
+      read.faults.push(
+        fault(
+          'CORS_ORIGINS',
+          `holds "${origin}", which is not an origin`,
+          'write scheme and host only, such as https://console.example.org',
+        ),
+      );
     }
   }
   return list;

@@ -10,7 +10,13 @@ export const DEFAULT_DESTINATION = 'local';
 /** Where artifacts go: for now the local folder `DATA_DIR/backups`. */
 @Global()
 @Module({
-  providers: [{ provide: ArtifactStore, inject: [Settings], useFactory: (settings: Settings) => new LocalStore(join(settings.dataDir, 'backups')) }],
+  providers: [
+    {
+      provide: ArtifactStore,
+      inject: [Settings],
+      useFactory: (settings: Settings) => new LocalStore(join(settings.dataDir, 'backups')),
+    },
+  ],
   exports: [ArtifactStore],
 })
 export class DestinationsModule {}

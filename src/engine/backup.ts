@@ -6,7 +6,13 @@ import { artifactName } from './artifact/artifact-name.js';
 import { writeArtifact } from './artifact/artifact-writer.js';
 import { loadManifest } from './artifact/load-manifest.js';
 import { encodeManifest } from './artifact/manifest-codec.js';
-import { MANIFEST_FORMAT_VERSION, type Manifest, type ManifestArtifact, type Omission, type TableDigest } from './artifact/manifest.js';
+import {
+  MANIFEST_FORMAT_VERSION,
+  type Manifest,
+  type ManifestArtifact,
+  type Omission,
+  type TableDigest,
+} from './artifact/manifest.js';
 import { sealTables } from './artifact/sealed-tables.js';
 import { signManifest } from './artifact/signature.js';
 import { packConfig, resolveConfigPaths } from './config-files.js';
@@ -86,7 +92,12 @@ export async function stageBackup(request: BackupRequest): Promise<StagedBackup>
   } catch (error) {
     if (request.signal.aborted) throw request.signal.reason;
     if (!deadline.aborted) throw error;
-    throw new EngineError('RUN_TIMEOUT', `The backup of ${describeConnection(source.connection)} took longer than its limit of ${Math.round(source.maxRunMs / 1000)} s.`, "Raise the source's maxRunMs, or find out what slows the dump down.", { cause: error });
+    throw new EngineError(
+      'RUN_TIMEOUT',
+      `The backup of ${describeConnection(source.connection)} took longer than its limit of ${Math.round(source.maxRunMs / 1000)} s.`,
+      "Raise the source's maxRunMs, or find out what slows the dump down.",
+      { cause: error },
+    );
   }
 }
 
@@ -95,9 +106,17 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
   const { source, ids, signal } = request;
   const meter = new ProgressMeter(request.onProgress);
   meter.begin('preflight');
-  const configPaths = request.components.includes('config') ? await resolveConfigPaths(source.configPaths, request.configRoots) : [];
-  const inspection = await inspectSource(source.connection, { signal, applicationName: applicationName(ids.backup), exclusions: exclusionsOf(source) });
-  const programs = chooseClientPrograms(await findClientPrograms({ binDirs: request.programs.binDirs }), inspection.serverMajor, { requirePatched: request.programs.requirePatched });
+  const configPaths = request.components.includes('config')
+    ? await resolveConfigPaths(source.configPaths, request.configRoots)
+    : [];
+  const inspection = await inspectSource(source.connection, {
+    signal,
+    applicationName: applicationName(ids.backup),
+    exclusions: exclusionsOf(source),
+  });
+  const programs = chooseClientPrograms(await findClientPrograms({ binDirs: request.programs.binDirs }), inspection.serverMajor, {
+    requirePatched: request.programs.requirePatched,
+  });
   await preflight(request, inspection);
   const writing: Writing = { request, prefix: attemptPrefix(ids, request.attempt), programs, meter };
   const artifacts: ManifestArtifact[] = [];
@@ -127,7 +146,10 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
     },
     tools: { pgDump: dump ? programs.version : null, backstay: request.backstayVersion, node: process.version },
     pinnedSettings: Object.entries(PINNED_SETTINGS).map(([name, value]) => ({ name, value })),
-    exclusions: { schemas: [...source.excludeSchemas], tables: source.excludeTables.map(({ schema, name }) => `${quoteName(schema)}.${quoteName(name)}`) },
+    exclusions: {
+      schemas: [...source.excludeSchemas],
+      tables: source.excludeTables.map(({ schema, name }) => `${quoteName(schema)}.${quoteName(name)}`),
+    },
     omissions: dump?.omissions ?? [],
     dump: dump ? { startedAt: dump.startedAt.toISOString(), finishedAt: dump.finishedAt.toISOString() } : null,
     components: [...request.components],
@@ -154,20 +176,33 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
  * other worker is in the same folder.
  * @throws EngineError when anything is not as it was written
  */
-export async function commitBackup(staged: StagedBackup, store: ArtifactStore, verifyingKeys: readonly string[], signal: AbortSignal): Promise<void> {
+export async function commitBackup(
+  staged: StagedBackup,
+  store: ArtifactStore,
+  verifyingKeys: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
   const prefix = backupPrefix(staged.ids);
   for (const artifact of staged.manifest.artifacts) {
     await store.rename(objectKey(staged.attemptPrefix, artifact.name), objectKey(prefix, artifact.name), { signal });
     const stored = await store.stat(objectKey(prefix, artifact.name), { signal });
     if (stored?.bytes !== artifact.storedBytes) {
-      throw new EngineError('STORE_FAILED', `The destination holds ${stored?.bytes ?? 'no'} bytes of ${artifact.name} instead of ${artifact.storedBytes}.`, 'Check the destination, then run the backup again.');
+      throw new EngineError(
+        'STORE_FAILED',
+        `The destination holds ${stored?.bytes ?? 'no'} bytes of ${artifact.name} instead of ${artifact.storedBytes}.`,
+        'Check the destination, then run the backup again.',
+      );
     }
   }
   await store.write(objectKey(prefix, SIGNATURE_NAME), once(staged.signature), { signal, overwrite: true });
   await store.write(objectKey(prefix, MANIFEST_NAME), once(staged.manifestBytes), { signal, overwrite: true });
   const read = await loadManifest(store, prefix, verifyingKeys, staged.ids, signal);
   if (read.sha256 !== staged.manifestSha256) {
-    throw new EngineError('STORE_FAILED', 'The manifest that the destination gives back is not the one that was written.', 'Check the destination, then run the backup again.');
+    throw new EngineError(
+      'STORE_FAILED',
+      'The manifest that the destination gives back is not the one that was written.',
+      'Check the destination, then run the backup again.',
+    );
   }
   await store.removeTree(staged.attemptPrefix, { signal });
 }
@@ -183,15 +218,25 @@ export function applicationName(runId: string): string {
 
 async function preflight(request: BackupRequest, inspection: SourceInspection): Promise<void> {
   const where = describeConnection(request.source.connection);
-  if (inspection.poolerSuspected) throw new EngineError('POOLER_UNSUITABLE', inspection.poolerSuspected, 'Connect to the database directly, or through a session pooler on port 5432.');
+  if (inspection.poolerSuspected)
+    throw new EngineError(
+      'POOLER_UNSUITABLE',
+      inspection.poolerSuspected,
+      'Connect to the database directly, or through a session pooler on port 5432.',
+    );
   const free = await request.store.freeBytes({ signal: request.signal });
   const needed = Math.max(LEAST_FREE_BYTES, inspection.sizeBytes * LEAST_FREE_SHARE);
   if (free !== null && free < needed) {
-    throw new EngineError('DISK_FULL', `The destination has ${free} bytes free; a backup of ${where} (${inspection.sizeBytes} bytes on its server) needs ${Math.ceil(needed)} at the very least.`, 'Free space at the destination, or delete old backups.');
+    throw new EngineError(
+      'DISK_FULL',
+      `The destination has ${free} bytes free; a backup of ${where} (${inspection.sizeBytes} bytes on its server) needs ${Math.ceil(needed)} at the very least.`,
+      'Free space at the destination, or delete old backups.',
+    );
   }
   if (!request.components.includes('database')) return;
   const shortage = lockShortage(inspection);
-  if (shortage) throw new EngineError('LOCKS_EXHAUSTED', shortage, 'Raise max_locks_per_transaction on the source and restart it.');
+  if (shortage)
+    throw new EngineError('LOCKS_EXHAUSTED', shortage, 'Raise max_locks_per_transaction on the source and restart it.');
 }
 
 interface Writing {
@@ -216,7 +261,10 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[]): Pr
   const { before, expectedBytes } = await withClient(source.connection, session, async (client) => {
     await checkPinnedSettings(client);
     const estimates = await estimateTables(client);
-    return { before: await listStoredRelations(client), expectedBytes: estimates.reduce((bytes, table) => bytes + table.bytes, 0) };
+    return {
+      before: await listStoredRelations(client),
+      expectedBytes: estimates.reduce((bytes, table) => bytes + table.bytes, 0),
+    };
   });
   meter.begin('dump', expectedBytes);
   const inspector = new ArchiveInspector();
@@ -234,8 +282,19 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[]): Pr
   const after = await withClient(source.connection, session, (client) => listStoredRelations(client));
   const omitted = omissionsOf(after, tables, { exclusions: exclusionsOf(source), before });
   const kinds = new Map(after.map((relation) => [relationKey(relation), relation.kind]));
-  const omissions = omitted.map(({ schema, name, reason }) => ({ schema, name, kind: kinds.get(relationKey({ schema, name })) ?? 'table', reason }));
-  return { tables: tables.map(({ schema, name, rows, bytes, sha256 }) => ({ schema, name, rows, bytes, sha256 })), largeObjects, omissions, startedAt, finishedAt };
+  const omissions = omitted.map(({ schema, name, reason }) => ({
+    schema,
+    name,
+    kind: kinds.get(relationKey({ schema, name })) ?? 'table',
+    reason,
+  }));
+  return {
+    tables: tables.map(({ schema, name, rows, bytes, sha256 }) => ({ schema, name, rows, bytes, sha256 })),
+    largeObjects,
+    omissions,
+    startedAt,
+    finishedAt,
+  };
 }
 
 function exclusionsOf(source: BackupRequest['source']): Exclusions {
@@ -257,9 +316,21 @@ async function dumpConfig(writing: Writing, configPaths: readonly string[], arti
 }
 
 /** Stores what a program prints; whole only when the program has ended well, since the end of a pipe alone proves nothing. */
-async function addOutput(writing: Writing, artifacts: ManifestArtifact[], component: ManifestArtifact['component'], content: string, program: RunningProgram, name: PgProgram, through: Transform[], onBytes?: (bytes: number) => void): Promise<void> {
+async function addOutput(
+  writing: Writing,
+  artifacts: ManifestArtifact[],
+  component: ManifestArtifact['component'],
+  content: string,
+  program: RunningProgram,
+  name: PgProgram,
+  through: Transform[],
+  onBytes?: (bytes: number) => void,
+): Promise<void> {
   const { source } = writing.request;
-  const ended = program.done.then(() => null, (failed: unknown) => programError(name, failed, source));
+  const ended = program.done.then(
+    () => null,
+    (failed: unknown) => programError(name, failed, source),
+  );
   const gate = new Transform({
     transform: (chunk, _encoding, done) => done(null, chunk),
     flush: (done) => void ended.then(done),
@@ -271,10 +342,27 @@ async function addOutput(writing: Writing, artifacts: ManifestArtifact[], compon
   }
 }
 
-async function addArtifact(writing: Writing, artifacts: ManifestArtifact[], component: ManifestArtifact['component'], content: string, source: Readable, through: Transform[], onBytes?: (bytes: number) => void): Promise<void> {
+async function addArtifact(
+  writing: Writing,
+  artifacts: ManifestArtifact[],
+  component: ManifestArtifact['component'],
+  content: string,
+  source: Readable,
+  through: Transform[],
+  onBytes?: (bytes: number) => void,
+): Promise<void> {
   const { store, compress, recipients, signal } = writing.request;
   const name = artifactName(content, compress);
-  const digest = await writeArtifact({ store, key: objectKey(writing.prefix, name), source, through, compress, recipients, signal, ...(onBytes ? { onBytes } : {}) });
+  const digest = await writeArtifact({
+    store,
+    key: objectKey(writing.prefix, name),
+    source,
+    through,
+    compress,
+    recipients,
+    signal,
+    ...(onBytes ? { onBytes } : {}),
+  });
   artifacts.push({ component, name, ...digest });
 }
 

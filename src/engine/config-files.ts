@@ -25,10 +25,18 @@ export async function resolveConfigPaths(paths: readonly string[], roots: readon
         throw refused(path, 'is not a plain absolute path', 'Write it from / on, without . or .. in it.');
       }
       const real = await realpath(path).catch((cause: unknown) => {
-        throw refused(path, 'does not exist or may not be read', 'Check the path and the rights of the user that the server runs as.', cause);
+        throw refused(
+          path,
+          'does not exist or may not be read',
+          'Check the path and the rights of the user that the server runs as.',
+          cause,
+        );
       });
       if (!realRoots.some((root) => real === root || real.startsWith(root.endsWith(sep) ? root : root + sep))) {
-        const hint = roots.length === 0 ? 'No folder is allowed: name some in CONFIG_ROOTS.' : 'Name a file or folder under CONFIG_ROOTS, or add its folder there.';
+        const hint =
+          roots.length === 0
+            ? 'No folder is allowed: name some in CONFIG_ROOTS.'
+            : 'Name a file or folder under CONFIG_ROOTS, or add its folder there.';
         throw refused(path, 'does not lie under an allowed folder', hint);
       }
       return real;
@@ -82,7 +90,8 @@ async function addFile(tar: Pack, path: string, header: object & { name: string 
   });
   try {
     const stats = await handle.stat();
-    if (!stats.isFile()) throw refused(path, `is a ${kindOf(stats)}`, 'Only files, folders and links can be taken along; leave it out.');
+    if (!stats.isFile())
+      throw refused(path, `is a ${kindOf(stats)}`, 'Only files, folders and links can be taken along; leave it out.');
     await addContent(tar, handle, stats.size, path, header, signal);
   } finally {
     await handle.close();
@@ -90,7 +99,14 @@ async function addFile(tar: Pack, path: string, header: object & { name: string 
 }
 
 /** The header says the size first: a file that shrinks meanwhile fails the run, one that grows is cut at the size it had. */
-async function addContent(tar: Pack, handle: FileHandle, size: number, path: string, header: object & { name: string }, signal: AbortSignal): Promise<void> {
+async function addContent(
+  tar: Pack,
+  handle: FileHandle,
+  size: number,
+  path: string,
+  header: object & { name: string },
+  signal: AbortSignal,
+): Promise<void> {
   if (size === 0) return added((done) => tar.entry({ ...header, size: 0 }, done));
   const entry = tar.entry({ ...header, size });
   if (!entry) throw new Error('the tar stream was destroyed');

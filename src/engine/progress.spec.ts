@@ -5,7 +5,10 @@ describe('progress', () => {
   it('tells at most twice a second, never goes back and never says 100 before the end', () => {
     const told: Progress[] = [];
     let now = 0;
-    const meter = new ProgressMeter((progress) => told.push(progress), () => now);
+    const meter = new ProgressMeter(
+      (progress) => told.push(progress),
+      () => now,
+    );
     meter.begin('dump', 1000);
     for (let bytes = 10; bytes <= 3000; bytes += 10) {
       now += 10;
@@ -22,7 +25,10 @@ describe('progress', () => {
   it('estimates the time that is left by the rate', () => {
     const told: Progress[] = [];
     let now = 0;
-    const meter = new ProgressMeter((progress) => told.push(progress), () => now);
+    const meter = new ProgressMeter(
+      (progress) => told.push(progress),
+      () => now,
+    );
     meter.begin('dump', 10_000);
     now = 1000;
     meter.passed(2000);

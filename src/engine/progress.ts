@@ -64,7 +64,8 @@ export class ProgressMeter {
   }
 
   private snapshot(): Progress {
-    const share = this.expectedBytes > 0 ? this.bytes / this.expectedBytes : this.tablesTotal > 0 ? this.tablesDone / this.tablesTotal : 0;
+    const share =
+      this.expectedBytes > 0 ? this.bytes / this.expectedBytes : this.tablesTotal > 0 ? this.tablesDone / this.tablesTotal : 0;
     // An estimate may be wrong: never back, and never done before it is.
     this.highest = Math.max(this.highest, Math.min(99, share * 100));
     const left = this.expectedBytes - this.bytes;

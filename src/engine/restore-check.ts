@@ -14,15 +14,23 @@ export interface CountDifference {
 const TABLES_PER_QUERY = 100;
 
 /** Counts the rows of each table exactly, many tables to a query, and compares with the manifest. */
-export async function compareCounts(client: Client, expected: readonly TableDigest[], onTable: (done: number) => void): Promise<CountDifference[]> {
+export async function compareCounts(
+  client: Client,
+  expected: readonly TableDigest[],
+  onTable: (done: number) => void,
+): Promise<CountDifference[]> {
   const there = await existing(client);
   const differences: CountDifference[] = [];
   for (let start = 0; start < expected.length; start += TABLES_PER_QUERY) {
     const tables = expected.slice(start, start + TABLES_PER_QUERY);
-    const actual = await countRows(client, tables.map((table) => (there.has(nameOf(table)) ? table : null)));
+    const actual = await countRows(
+      client,
+      tables.map((table) => (there.has(nameOf(table)) ? table : null)),
+    );
     tables.forEach((table, index) => {
       const rows = actual[index] ?? null;
-      if (rows !== table.rows) differences.push({ schema: table.schema, table: table.name, expectedRows: table.rows, actualRows: rows });
+      if (rows !== table.rows)
+        differences.push({ schema: table.schema, table: table.name, expectedRows: table.rows, actualRows: rows });
     });
     onTable(start + tables.length);
   }
@@ -37,7 +45,9 @@ async function existing(client: Client): Promise<Set<string>> {
 }
 
 async function countRows(client: Client, tables: readonly (TableDigest | null)[]): Promise<(number | null)[]> {
-  const counts = tables.map((table) => (table ? `(SELECT count(*) FROM ONLY ${quoteName(table.schema)}.${quoteName(table.name)})` : 'NULL::bigint'));
+  const counts = tables.map((table) =>
+    table ? `(SELECT count(*) FROM ONLY ${quoteName(table.schema)}.${quoteName(table.name)})` : 'NULL::bigint',
+  );
   const { rows } = await client.query<{ counts: (string | null)[] }>(`SELECT ARRAY[${counts.join(', ')}]::text[] AS counts`);
   return (rows[0]?.counts ?? []).map((count) => (count === null ? null : Number(count)));
 }

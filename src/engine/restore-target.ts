@@ -6,7 +6,14 @@ import { describeConnection } from './postgres/connection.js';
 import { quoteName, SYSTEM_SCHEMA } from './postgres/relations.js';
 
 /** Settings whose stored value is a list of names that is written as it is; pg_dump knows the same ones. */
-const LIST_SETTINGS = new Set(['local_preload_libraries', 'search_path', 'session_preload_libraries', 'shared_preload_libraries', 'temp_tablespaces', 'unix_socket_directories']);
+const LIST_SETTINGS = new Set([
+  'local_preload_libraries',
+  'search_path',
+  'session_preload_libraries',
+  'shared_preload_libraries',
+  'temp_tablespaces',
+  'unix_socket_directories',
+]);
 const MASKED = '***';
 
 /** A text as an SQL literal, whatever standard_conforming_strings says. */
@@ -20,12 +27,18 @@ export function assertDatabaseName(database: string): void {
   const bytes = Buffer.byteLength(database);
   const reserved = ['postgres', 'template0', 'template1'].includes(database);
   if (bytes > 0 && bytes <= 63 && !database.includes('\0') && !reserved) return;
-  throw new EngineError('TARGET_REFUSED', `${JSON.stringify(database.slice(0, 80))} can't be the name of a new database.`, 'Choose a name of 1 to 63 bytes that is none of postgres, template0 and template1.');
+  throw new EngineError(
+    'TARGET_REFUSED',
+    `${JSON.stringify(database.slice(0, 80))} can't be the name of a new database.`,
+    'Choose a name of 1 to 63 bytes that is none of postgres, template0 and template1.',
+  );
 }
 
 /** OID of a database of this server, or null. */
 export async function databaseOid(client: Client, database: string): Promise<number | null> {
-  const { rows } = await client.query<{ oid: string }>('SELECT oid::text FROM pg_catalog.pg_database WHERE datname = $1', [database]);
+  const { rows } = await client.query<{ oid: string }>('SELECT oid::text FROM pg_catalog.pg_database WHERE datname = $1', [
+    database,
+  ]);
   return rows[0] ? Number(rows[0].oid) : null;
 }
 
@@ -34,15 +47,29 @@ export async function databaseOid(client: Client, database: string): Promise<num
  * @throws EngineError PRIVILEGE_MISSING, RESTORE_FAILED when the server can't make one like it
  */
 export async function createLike(client: Client, database: string, source: ManifestSource): Promise<void> {
-  const version = Number((await client.query<{ version: string }>(`SELECT current_setting('server_version_num') AS version`)).rows[0]?.version);
-  const options = [`TEMPLATE template0`, `ENCODING ${quoteLiteral(source.encoding)}`, `LC_COLLATE ${quoteLiteral(source.collate)}`, `LC_CTYPE ${quoteLiteral(source.ctype)}`];
-  if (source.localeProvider === 'icu' && source.locale && version >= 150_000) options.push('LOCALE_PROVIDER icu', `ICU_LOCALE ${quoteLiteral(source.locale)}`);
-  if (source.localeProvider === 'builtin' && source.locale && version >= 170_000) options.push('LOCALE_PROVIDER builtin', `BUILTIN_LOCALE ${quoteLiteral(source.locale)}`);
+  const version = Number(
+    (await client.query<{ version: string }>(`SELECT current_setting('server_version_num') AS version`)).rows[0]?.version,
+  );
+  const options = [
+    `TEMPLATE template0`,
+    `ENCODING ${quoteLiteral(source.encoding)}`,
+    `LC_COLLATE ${quoteLiteral(source.collate)}`,
+    `LC_CTYPE ${quoteLiteral(source.ctype)}`,
+  ];
+  if (source.localeProvider === 'icu' && source.locale && version >= 150_000)
+    options.push('LOCALE_PROVIDER icu', `ICU_LOCALE ${quoteLiteral(source.locale)}`);
+  if (source.localeProvider === 'builtin' && source.locale && version >= 170_000)
+    options.push('LOCALE_PROVIDER builtin', `BUILTIN_LOCALE ${quoteLiteral(source.locale)}`);
   try {
     await client.query(`CREATE DATABASE ${quoteName(database)} ${options.join(' ')}`);
   } catch (cause) {
     if ((cause as { code?: string }).code === '42501') {
-      throw new EngineError('PRIVILEGE_MISSING', 'The role of the source may not create databases.', 'ALTER ROLE … CREATEDB, or restore by mode url into an empty database that someone else made.', { cause });
+      throw new EngineError(
+        'PRIVILEGE_MISSING',
+        'The role of the source may not create databases.',
+        'ALTER ROLE … CREATEDB, or restore by mode url into an empty database that someone else made.',
+        { cause },
+      );
     }
     throw new EngineError(
       'RESTORE_FAILED',
@@ -54,7 +81,11 @@ export async function createLike(client: Client, database: string, source: Manif
 }
 
 /** Carries ALTER DATABASE … SET and ALTER ROLE … IN DATABASE … SET over. @returns settings that could not be, as sentences */
-export async function applyDatabaseSettings(client: Client, database: string, settings: ManifestSource['databaseSettings']): Promise<string[]> {
+export async function applyDatabaseSettings(
+  client: Client,
+  database: string,
+  settings: ManifestSource['databaseSettings'],
+): Promise<string[]> {
   const problems: string[] = [];
   for (const { role, name, value } of settings) {
     const what = `${role === null ? `ALTER DATABASE ${quoteName(database)}` : `ALTER ROLE ${quoteName(role)} IN DATABASE ${quoteName(database)}`} SET ${name.split('.').map(quoteName).join('.')}`;
@@ -64,7 +95,9 @@ export async function applyDatabaseSettings(client: Client, database: string, se
     }
     // A list of names is stored quoted already; an empty one is written as ''.
     const written = LIST_SETTINGS.has(name) ? value || "''" : quoteLiteral(value);
-    await client.query(`${what} TO ${written}`).catch((error: Error) => problems.push(`The setting ${name} could not be carried over: ${error.message}.`));
+    await client
+      .query(`${what} TO ${written}`)
+      .catch((error: Error) => problems.push(`The setting ${name} could not be carried over: ${error.message}.`));
   }
   return problems;
 }
@@ -73,8 +106,14 @@ export async function applyDatabaseSettings(client: Client, database: string, se
 export async function dropDatabase(client: Client, database: string): Promise<void> {
   if ((await databaseOid(client, database)) === null) return;
   await client.query(`ALTER DATABASE ${quoteName(database)} WITH ALLOW_CONNECTIONS false`).catch(() => undefined);
-  await client.query('SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()', [database]).catch(() => undefined);
-  const version = Number((await client.query<{ version: string }>(`SELECT current_setting('server_version_num') AS version`)).rows[0]?.version);
+  await client
+    .query('SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()', [
+      database,
+    ])
+    .catch(() => undefined);
+  const version = Number(
+    (await client.query<{ version: string }>(`SELECT current_setting('server_version_num') AS version`)).rows[0]?.version,
+  );
   await client.query(`DROP DATABASE IF EXISTS ${quoteName(database)}${version >= 130_000 ? ' WITH (FORCE)' : ''}`);
 }
 
@@ -89,7 +128,12 @@ export async function renameDatabase(client: Client, from: string, to: string): 
 }
 
 export function targetExists(database: string, cause?: unknown): EngineError {
-  return new EngineError('TARGET_EXISTS', `The server has a database ${JSON.stringify(database)} already.`, 'Choose another name, or drop that database first.', { cause });
+  return new EngineError(
+    'TARGET_EXISTS',
+    `The server has a database ${JSON.stringify(database)} already.`,
+    'Choose another name, or drop that database first.',
+    { cause },
+  );
 }
 
 /** Refuses a database that holds anything that could be in the way. @throws EngineError TARGET_NOT_EMPTY */
@@ -109,5 +153,9 @@ export async function assertEmpty(client: Client, connection: PgConnection): Pro
     LIMIT 4`);
   if (rows.length === 0) return;
   const named = rows.slice(0, 3).map((row) => row.what);
-  throw new EngineError('TARGET_NOT_EMPTY', `${describeConnection(connection)} is not empty: it holds ${named.join(', ')}${rows.length > 3 ? ' and more' : ''}.`, 'Give an empty database; mode url fills one, it never replaces anything.');
+  throw new EngineError(
+    'TARGET_NOT_EMPTY',
+    `${describeConnection(connection)} is not empty: it holds ${named.join(', ')}${rows.length > 3 ? ' and more' : ''}.`,
+    'Give an empty database; mode url fills one, it never replaces anything.',
+  );
 }

@@ -22,7 +22,16 @@ import { programError } from './postgres/program-error.js';
 import { startProgram } from './postgres/run-program.js';
 import { type Progress, ProgressMeter } from './progress.js';
 import { compareCounts, type CountDifference } from './restore-check.js';
-import { applyDatabaseSettings, assertDatabaseName, assertEmpty, createLike, databaseOid, dropDatabase, renameDatabase, targetExists } from './restore-target.js';
+import {
+  applyDatabaseSettings,
+  assertDatabaseName,
+  assertEmpty,
+  createLike,
+  databaseOid,
+  dropDatabase,
+  renameDatabase,
+  targetExists,
+} from './restore-target.js';
 import type { ArtifactStore } from './store/artifact-store.js';
 import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
 
@@ -70,7 +79,9 @@ export async function restoreBackup(request: RestoreRequest): Promise<RestoreOut
   const meter = new ProgressMeter(request.onProgress);
   try {
     const work = await prepare(request, meter);
-    return target.mode === 'new-database' ? await intoNewDatabase(request, target, work, meter) : await intoEmptyDatabase(request, target.connection, work, meter);
+    return target.mode === 'new-database'
+      ? await intoNewDatabase(request, target, work, meter)
+      : await intoEmptyDatabase(request, target.connection, work, meter);
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     throw error;
@@ -81,7 +92,12 @@ export async function restoreBackup(request: RestoreRequest): Promise<RestoreOut
 export async function cleanUpRestore(runId: string, target: RestoreTarget): Promise<void> {
   const connection = target.mode === 'new-database' ? target.server : target.connection;
   await withClient(connection, { applicationName: 'backstay:recovery' }, async (client) => {
-    await client.query('SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()', [applicationName(runId)]).catch(() => undefined);
+    await client
+      .query(
+        'SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()',
+        [applicationName(runId)],
+      )
+      .catch(() => undefined);
     if (target.mode === 'new-database') await dropDatabase(client, stagingName(runId));
   });
 }
@@ -106,11 +122,26 @@ async function prepare(request: RestoreRequest, meter: ProgressMeter): Promise<W
   const prefix = backupPrefix(ids);
   const { manifest } = await loadManifest(store, prefix, request.verifyingKeys, ids, signal);
   const artifact = manifest.artifacts.find((candidate) => candidate.component === 'database');
-  if (!artifact) throw new EngineError('TARGET_REFUSED', `The backup ${ids.backup} has no component database.`, 'Restore another backup; the files of this one can be downloaded.');
-  meter.begin('check', manifest.artifacts.reduce((bytes, each) => bytes + each.storedBytes, 0));
+  if (!artifact)
+    throw new EngineError(
+      'TARGET_REFUSED',
+      `The backup ${ids.backup} has no component database.`,
+      'Restore another backup; the files of this one can be downloaded.',
+    );
+  meter.begin(
+    'check',
+    manifest.artifacts.reduce((bytes, each) => bytes + each.storedBytes, 0),
+  );
   let before = 0;
   for (const each of manifest.artifacts) {
-    await checkArtifact({ store, key: objectKey(prefix, each.name), name: each.name, expected: each, signal, onBytes: (bytes) => meter.passed(before + bytes) });
+    await checkArtifact({
+      store,
+      key: objectKey(prefix, each.name),
+      name: each.name,
+      expected: each,
+      signal,
+      onBytes: (bytes) => meter.passed(before + bytes),
+    });
     before += each.storedBytes;
   }
   const { tables } = await openTables(manifest, identities);
@@ -118,11 +149,18 @@ async function prepare(request: RestoreRequest, meter: ProgressMeter): Promise<W
   const { toc, header } = await readToc(await readArtifactPlain({ store, key, name: artifact.name, identities, signal }));
   // An archive can be read by the pg_restore of its own version and by newer ones.
   const dumpMajor = parseVersion(`(PostgreSQL) ${toc.dumpVersion}`)?.major ?? Number.parseInt(toc.dumpVersion, 10);
-  const programs = chooseClientPrograms(await findClientPrograms({ binDirs: request.programs.binDirs }), dumpMajor, { requirePatched: request.programs.requirePatched });
+  const programs = chooseClientPrograms(await findClientPrograms({ binDirs: request.programs.binDirs }), dumpMajor, {
+    requirePatched: request.programs.requirePatched,
+  });
   return { manifest, artifact, key, toc, originalHeader: header, expected: tables, programs };
 }
 
-async function intoNewDatabase(request: RestoreRequest, target: RestoreTarget & { mode: 'new-database' }, work: Work, meter: ProgressMeter): Promise<RestoreOutcome> {
+async function intoNewDatabase(
+  request: RestoreRequest,
+  target: RestoreTarget & { mode: 'new-database' },
+  work: Work,
+  meter: ProgressMeter,
+): Promise<RestoreOutcome> {
   const { server, database } = target;
   const staging = stagingName(request.runId);
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
@@ -147,7 +185,12 @@ async function intoNewDatabase(request: RestoreRequest, target: RestoreTarget & 
       await section('post-data', `--jobs=${request.jobs}`, file);
     });
     const checked = await check(connection, session, work, meter);
-    const warnings = [...adapted.warnings, ...(await withClient(server, session, (client) => applyDatabaseSettings(client, staging, work.manifest.source.databaseSettings)))];
+    const warnings = [
+      ...adapted.warnings,
+      ...(await withClient(server, session, (client) =>
+        applyDatabaseSettings(client, staging, work.manifest.source.databaseSettings),
+      )),
+    ];
     const outcome = { ...checked, warnings };
     await withClient(server, session, async (client) => {
       await request.onFinished({ ...outcome, databaseOid: (await databaseOid(client, staging)) ?? 0 });
@@ -156,12 +199,19 @@ async function intoNewDatabase(request: RestoreRequest, target: RestoreTarget & 
     return outcome;
   } catch (error) {
     // The signal may be aborted already: this session has none.
-    await withClient(server, { applicationName: session.applicationName }, (client) => dropDatabase(client, staging)).catch(() => undefined);
+    await withClient(server, { applicationName: session.applicationName }, (client) => dropDatabase(client, staging)).catch(
+      () => undefined,
+    );
     throw error;
   }
 }
 
-async function intoEmptyDatabase(request: RestoreRequest, connection: PgConnection, work: Work, meter: ProgressMeter): Promise<RestoreOutcome> {
+async function intoEmptyDatabase(
+  request: RestoreRequest,
+  connection: PgConnection,
+  work: Work,
+  meter: ProgressMeter,
+): Promise<RestoreOutcome> {
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
   const adapted = await withClient(connection, session, async (client) => {
     await assertEmpty(client, connection);
@@ -188,10 +238,24 @@ async function adaptToRoles(client: Client, work: Work): Promise<{ header: Buffe
 }
 
 /** Data goes from the store into pg_restore as it is decrypted; its tables are counted and hashed again on the way. */
-async function streamData(request: RestoreRequest, work: Work, header: Buffer, connection: PgConnection, args: string[], meter: ProgressMeter): Promise<void> {
+async function streamData(
+  request: RestoreRequest,
+  work: Work,
+  header: Buffer,
+  connection: PgConnection,
+  args: string[],
+  meter: ProgressMeter,
+): Promise<void> {
   meter.begin('data', work.artifact.plainBytes);
   const inspector = new ArchiveInspector();
-  const plain = await readArtifactPlain({ store: request.store, key: work.key, name: work.artifact.name, identities: request.identities, expected: work.artifact, signal: request.signal });
+  const plain = await readArtifactPlain({
+    store: request.store,
+    key: work.key,
+    name: work.artifact.name,
+    identities: request.identities,
+    expected: work.artifact,
+    signal: request.signal,
+  });
   const told = async function* (archive: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     let bytes = 0;
     for await (const chunk of archive) {
@@ -202,11 +266,19 @@ async function streamData(request: RestoreRequest, work: Work, header: Buffer, c
     }
   };
   const swapped = (archive: AsyncIterable<Buffer>) => withHeader(archive, work.originalHeader.length, header);
-  await runRestore(request, work, connection, args, (stdin) => pipeline([plain, inspector, told, swapped, stdin] as never, { signal: request.signal }));
+  await runRestore(request, work, connection, args, (stdin) =>
+    pipeline([plain, inspector, told, swapped, stdin] as never, { signal: request.signal }),
+  );
   const read = inspector.summary().tables;
-  const differing = read.find((table, index) => table.sha256 !== work.expected[index]?.sha256 || table.name !== work.expected[index]?.name);
+  const differing = read.find(
+    (table, index) => table.sha256 !== work.expected[index]?.sha256 || table.name !== work.expected[index]?.name,
+  );
   if (differing || read.length !== work.expected.length) {
-    throw new EngineError('ARTIFACT_CORRUPT', `The archive's table ${differing?.name ?? ''} is not the one of the manifest.`, 'Use another backup, and find out who changed this one.');
+    throw new EngineError(
+      'ARTIFACT_CORRUPT',
+      `The archive's table ${differing?.name ?? ''} is not the one of the manifest.`,
+      'Use another backup, and find out who changed this one.',
+    );
   }
 }
 
@@ -223,17 +295,36 @@ async function* withHeader(archive: AsyncIterable<Buffer>, oldBytes: number, hea
   }
 }
 
-async function runRestore(request: RestoreRequest, work: Work, connection: PgConnection, args: string[], feed?: (stdin: NodeJS.WritableStream) => Promise<void>): Promise<void> {
+async function runRestore(
+  request: RestoreRequest,
+  work: Work,
+  connection: PgConnection,
+  args: string[],
+  feed?: (stdin: NodeJS.WritableStream) => Promise<void>,
+): Promise<void> {
   await withPgEnvironment(connection, { applicationName: applicationName(request.runId) }, async (env) => {
-    const program = startProgram(work.programs.pgRestore, ['--exit-on-error', '--no-tablespaces', '--no-password', '-d', databaseArgument(connection.database), ...args], {
-      env,
-      signal: request.signal,
-      stdin: feed ? 'pipe' : 'ignore',
-    });
+    const program = startProgram(
+      work.programs.pgRestore,
+      ['--exit-on-error', '--no-tablespaces', '--no-password', '-d', databaseArgument(connection.database), ...args],
+      {
+        env,
+        signal: request.signal,
+        stdin: feed ? 'pipe' : 'ignore',
+      },
+    );
     program.stdout.resume();
     // A pg_restore that stops breaks the pipe to it: what it says is the cause, unless our own side failed first.
-    const fed = feed && program.stdin ? feed(program.stdin).then(() => undefined, (error: unknown) => error) : undefined;
-    const failed = await program.done.then(() => undefined, (error: unknown) => error);
+    const fed =
+      feed && program.stdin
+        ? feed(program.stdin).then(
+            () => undefined,
+            (error: unknown) => error,
+          )
+        : undefined;
+    const failed = await program.done.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
     const feedError = await fed;
     if (feedError instanceof EngineError) throw feedError;
     if (failed) throw programError('pg_restore', failed, { connection });
@@ -246,7 +337,12 @@ function isBrokenPipe(error: unknown): boolean {
   return code === 'EPIPE' || code === 'ERR_STREAM_PREMATURE_CLOSE' || code === 'ECONNRESET';
 }
 
-async function check(connection: PgConnection, session: { applicationName: string; signal: AbortSignal }, work: Work, meter: ProgressMeter): Promise<Omit<RestoreOutcome, 'warnings'>> {
+async function check(
+  connection: PgConnection,
+  session: { applicationName: string; signal: AbortSignal },
+  work: Work,
+  meter: ProgressMeter,
+): Promise<Omit<RestoreOutcome, 'warnings'>> {
   meter.begin('analyze');
   return withClient(connection, session, async (client) => {
     await client.query('ANALYZE');

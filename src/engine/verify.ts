@@ -93,22 +93,43 @@ async function proveStored({ store, ids, verifyingKeys, signal }: VerifyRequest,
     await prove(0, `${artifact.name} is stored`, async () => {
       const stored = await store.stat(objectKey(prefix, artifact.name), { signal });
       if (!stored) throw new EngineError('OBJECT_MISSING', `${artifact.name} is not at the destination.`, 'Use another backup.');
-      if (stored.bytes !== artifact.storedBytes) throw new EngineError('ARTIFACT_CORRUPT', `${artifact.name} has ${stored.bytes} bytes instead of ${artifact.storedBytes}.`, 'Use another backup.');
+      if (stored.bytes !== artifact.storedBytes)
+        throw new EngineError(
+          'ARTIFACT_CORRUPT',
+          `${artifact.name} has ${stored.bytes} bytes instead of ${artifact.storedBytes}.`,
+          'Use another backup.',
+        );
       return `${stored.bytes} bytes`;
     });
   }
   return manifest;
 }
 
-async function proveIntact({ store, ids, identities, signal }: VerifyRequest, manifest: Manifest, meter: ProgressMeter, prove: Prove): Promise<void> {
-  meter.begin('level 1', manifest.artifacts.reduce((bytes, artifact) => bytes + artifact.storedBytes, 0));
+async function proveIntact(
+  { store, ids, identities, signal }: VerifyRequest,
+  manifest: Manifest,
+  meter: ProgressMeter,
+  prove: Prove,
+): Promise<void> {
+  meter.begin(
+    'level 1',
+    manifest.artifacts.reduce((bytes, artifact) => bytes + artifact.storedBytes, 0),
+  );
   // Without a key the hash alone is proven; it covers every byte that age would authenticate.
   const holdsKey = await fits(identities, manifest.recipients);
   let before = 0;
   for (const artifact of manifest.artifacts) {
     await prove(1, `${artifact.name} SHA-256`, async () => {
       const key = objectKey(backupPrefix(ids), artifact.name);
-      await checkArtifact({ store, key, name: artifact.name, expected: artifact, ...(holdsKey ? { identities } : {}), signal, onBytes: (bytes) => meter.passed(before + bytes) });
+      await checkArtifact({
+        store,
+        key,
+        name: artifact.name,
+        expected: artifact,
+        ...(holdsKey ? { identities } : {}),
+        signal,
+        onBytes: (bytes) => meter.passed(before + bytes),
+      });
       return `${artifact.storedBytes} bytes, SHA-256 ${artifact.storedSha256}${holdsKey ? ', age authentication holds' : '; age authentication needs a key that the server does not hold'}`;
     });
     before += artifact.storedBytes;
@@ -116,7 +137,10 @@ async function proveIntact({ store, ids, identities, signal }: VerifyRequest, ma
 }
 
 async function proveReadable(request: VerifyRequest, manifest: Manifest, meter: ProgressMeter, prove: Prove): Promise<void> {
-  meter.begin('level 2', manifest.artifacts.reduce((bytes, artifact) => bytes + artifact.plainBytes, 0));
+  meter.begin(
+    'level 2',
+    manifest.artifacts.reduce((bytes, artifact) => bytes + artifact.plainBytes, 0),
+  );
   let before = 0;
   for (const artifact of manifest.artifacts) {
     const isDump = artifact.name.startsWith('database.dump');
@@ -135,7 +159,12 @@ async function readPlain(request: VerifyRequest, artifact: ManifestArtifact, onB
   return `${bytes} bytes, SHA-256 ${artifact.plainSha256}`;
 }
 
-async function readDump(request: VerifyRequest, manifest: Manifest, artifact: ManifestArtifact, onBytes: (bytes: number) => void): Promise<string> {
+async function readDump(
+  request: VerifyRequest,
+  manifest: Manifest,
+  artifact: ManifestArtifact,
+  onBytes: (bytes: number) => void,
+): Promise<string> {
   const { tables: expected, largeObjectsSha256 } = await openTables(manifest, request.identities);
   const inspector = new ArchiveInspector();
   const plain = await open(request, artifact);
@@ -146,7 +175,14 @@ async function readDump(request: VerifyRequest, manifest: Manifest, artifact: Ma
   const { tables, largeObjects } = inspector.summary();
   const differing = expected.find((table, index) => {
     const read = tables[index];
-    return !read || read.schema !== table.schema || read.name !== table.name || read.rows !== table.rows || read.bytes !== table.bytes || read.sha256 !== table.sha256;
+    return (
+      !read ||
+      read.schema !== table.schema ||
+      read.name !== table.name ||
+      read.rows !== table.rows ||
+      read.bytes !== table.bytes ||
+      read.sha256 !== table.sha256
+    );
   });
   if (differing) throw differs(`the table ${differing.schema}.${differing.name} is not the one of the manifest`);
   if (tables.length !== expected.length) throw differs(`it holds ${tables.length} tables instead of ${expected.length}`);
@@ -164,5 +200,12 @@ function differs(how: string): EngineError {
 }
 
 function open({ store, ids, identities, signal }: VerifyRequest, artifact: ManifestArtifact) {
-  return readArtifactPlain({ store, key: objectKey(backupPrefix(ids), artifact.name), name: artifact.name, identities, expected: artifact, signal });
+  return readArtifactPlain({
+    store,
+    key: objectKey(backupPrefix(ids), artifact.name),
+    name: artifact.name,
+    identities,
+    expected: artifact,
+    signal,
+  });
 }

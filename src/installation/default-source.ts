@@ -8,13 +8,24 @@ import { isCatalog, passwordOf } from '../sources/sources.service.js';
 import type { Installation } from './installation.js';
 
 /** Creates the source `default` from SOURCE_DATABASE_URL, once; afterwards it is changed through the API. */
-export async function createDefaultSource(catalog: Catalog, settings: Settings, installation: Installation, secrets: SecretBox): Promise<void> {
+export async function createDefaultSource(
+  catalog: Catalog,
+  settings: Settings,
+  installation: Installation,
+  secrets: SecretBox,
+): Promise<void> {
   if (!settings.sourceDatabaseUrl) return;
   const connection = connectionOf({ url: settings.sourceDatabaseUrl }, undefined, settings.allowUnixSockets);
-  if (isCatalog(connection, settings.databaseUrl)) throw new Error("SOURCE_DATABASE_URL is the catalog's own database (DATABASE_URL); name the database to protect.");
+  if (isCatalog(connection, settings.databaseUrl))
+    throw new Error("SOURCE_DATABASE_URL is the catalog's own database (DATABASE_URL); name the database to protect.");
   await catalog.transaction(async (trx) => {
     await sql`SELECT id FROM organizations WHERE id = ${installation.defaultOrganizationId} FOR UPDATE`.execute(trx);
-    const existing = await trx.selectFrom('sources').select('id').where('organization_id', '=', installation.defaultOrganizationId).where('name', '=', 'default').executeTakeFirst();
+    const existing = await trx
+      .selectFrom('sources')
+      .select('id')
+      .where('organization_id', '=', installation.defaultOrganizationId)
+      .where('name', '=', 'default')
+      .executeTakeFirst();
     if (existing) return;
     const id = newId('src');
     await trx

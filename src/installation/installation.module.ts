@@ -6,6 +6,10 @@ import { Installation } from './installation.js';
 @Module({})
 export class InstallationModule {
   static with(installation: Installation): DynamicModule {
-    return { module: InstallationModule, providers: [{ provide: Installation, useValue: installation }], exports: [Installation] };
+    return {
+      module: InstallationModule,
+      providers: [{ provide: Installation, useValue: installation }],
+      exports: [Installation],
+    };
   }
 }

@@ -37,7 +37,11 @@ export async function openInstallation(catalog: Catalog, settings: Pick<Settings
   });
 }
 
-async function findOrMake(find: () => Promise<string | undefined>, insert: (id: string) => Promise<void>, make: () => string): Promise<string> {
+async function findOrMake(
+  find: () => Promise<string | undefined>,
+  insert: (id: string) => Promise<void>,
+  make: () => string,
+): Promise<string> {
   const found = await find();
   if (found !== undefined) return found;
   const made = make();
@@ -47,7 +51,12 @@ async function findOrMake(find: () => Promise<string | undefined>, insert: (id: 
 
 /** @returns the key, when one was made because none was set and none exists */
 async function placeOwnerKey(trx: Trx, organizationId: string, wanted: string | undefined): Promise<string | undefined> {
-  const current = await trx.selectFrom('api_keys').select(['id', 'key_hash']).where('is_bootstrap', '=', true).where('revoked_at', 'is', null).executeTakeFirst();
+  const current = await trx
+    .selectFrom('api_keys')
+    .select(['id', 'key_hash'])
+    .where('is_bootstrap', '=', true)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst();
   if (wanted === undefined && current) return undefined;
   if (wanted !== undefined && current && sameHash(current.key_hash, hashApiKey(wanted))) return undefined;
   // BOOTSTRAP_API_KEY was changed: the old key ends here.
@@ -56,7 +65,14 @@ async function placeOwnerKey(trx: Trx, organizationId: string, wanted: string | 
   const key = wanted ?? newApiKey(id);
   await trx
     .insertInto('api_keys')
-    .values({ id, organization_id: organizationId, name: 'owner', key_hash: hashApiKey(key), permissions: [...ALL_PERMISSIONS], is_bootstrap: true })
+    .values({
+      id,
+      organization_id: organizationId,
+      name: 'owner',
+      key_hash: hashApiKey(key),
+      permissions: [...ALL_PERMISSIONS],
+      is_bootstrap: true,
+    })
     .execute();
   return wanted === undefined ? key : undefined;
 }

@@ -11,7 +11,16 @@ export interface RunJob {
 const DEAD = 'dead';
 const DAY_SECONDS = 86_400;
 /** A job is only a wake-up: the run's own row says who holds it, so a job may come twice or late. */
-const QUEUE_OPTIONS = { retryLimit: 5, retryDelay: 2, retryBackoff: true, retryDelayMax: 60, heartbeatSeconds: 30, expireInSeconds: DAY_SECONDS - 1, deleteAfterSeconds: DAY_SECONDS, deadLetter: DEAD };
+const QUEUE_OPTIONS = {
+  retryLimit: 5,
+  retryDelay: 2,
+  retryBackoff: true,
+  retryDelayMax: 60,
+  heartbeatSeconds: 30,
+  expireInSeconds: DAY_SECONDS - 1,
+  deleteAfterSeconds: DAY_SECONDS,
+  deadLetter: DEAD,
+};
 
 /** pg-boss on the catalog: jobs are queued in the transaction that writes their row. */
 @Injectable()
@@ -74,13 +83,18 @@ export class JobQueue implements OnApplicationBootstrap {
   async work(kind: RunKind, concurrency: number, handle: (runId: string) => Promise<void>): Promise<void> {
     await this.start();
     const options = { localConcurrency: concurrency, pollingIntervalSeconds: 1, batchSize: 1 };
-    this.workers.set(kind, await this.boss.work<RunJob>(kind, options, async ([job]) => (job ? handle(job.data.runId) : undefined)));
+    this.workers.set(
+      kind,
+      await this.boss.work<RunJob>(kind, options, async ([job]) => (job ? handle(job.data.runId) : undefined)),
+    );
   }
 
   /** Lets `handle` look at jobs that failed every time. */
   async workDead(handle: (runId: string) => Promise<void>): Promise<void> {
     await this.start();
-    await this.boss.work<RunJob>(DEAD, { pollingIntervalSeconds: 30 }, async ([job]) => (job ? handle(job.data.runId) : undefined));
+    await this.boss.work<RunJob>(DEAD, { pollingIntervalSeconds: 30 }, async ([job]) =>
+      job ? handle(job.data.runId) : undefined,
+    );
   }
 
   /** Jobs by queue: waiting and active. */

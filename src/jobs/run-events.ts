@@ -12,7 +12,13 @@ export type RunEventVerb = 'queued' | 'started' | 'completed' | 'failed' | 'canc
 export class RunEvents {
   constructor(private readonly bus: EventBus) {}
 
-  async tell(kind: RunKind, verb: RunEventVerb, runId: string, handler: Pick<RunHandler, 'describe'>, error: RunErrorColumn | null): Promise<void> {
+  async tell(
+    kind: RunKind,
+    verb: RunEventVerb,
+    runId: string,
+    handler: Pick<RunHandler, 'describe'>,
+    error: RunErrorColumn | null,
+  ): Promise<void> {
     const name: EventName = `${kind}.${verb}`;
     this.bus.emit(name, { runId, ...(await handler.describe(runId)), error });
   }

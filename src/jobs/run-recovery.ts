@@ -54,8 +54,10 @@ export class RunRecovery {
    */
   async recover(everything: boolean): Promise<void> {
     for (const kind of RUN_KINDS) {
-      for (const runId of await this.runs.findAbandoned(kind, WORKER_ID, everything)) await this.takeBack(kind, runId, everything);
-      for (const { id } of await this.runs.findWaiting(kind, everything ? 0 : WAITING_SECONDS)) await this.settleWaiting(kind, id);
+      for (const runId of await this.runs.findAbandoned(kind, WORKER_ID, everything))
+        await this.takeBack(kind, runId, everything);
+      for (const { id } of await this.runs.findWaiting(kind, everything ? 0 : WAITING_SECONDS))
+        await this.settleWaiting(kind, id);
     }
     this.ready = true;
   }
@@ -103,7 +105,11 @@ export class RunRecovery {
   async abandon(runId: string): Promise<void> {
     const kind = RUN_KINDS.find((candidate) => runId.startsWith(`${candidate}_`));
     if (!kind) return;
-    const error = { code: 'INTERNAL_ERROR', message: 'The run could not be begun, again and again.', hint: "The server's log has the causes under this run's id." };
+    const error = {
+      code: 'INTERNAL_ERROR',
+      message: 'The run could not be begun, again and again.',
+      hint: "The server's log has the causes under this run's id.",
+    };
     const ended = await this.catalog.transaction(async (trx) => {
       const row = await this.runs.lock(trx, kind, runId);
       if (!row || row.status !== 'queued') return false;

@@ -33,7 +33,10 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
 
   async onApplicationBootstrap(): Promise<void> {
     for (const provider of this.discovery.getProviders({ metadataKey: RunHandlerOf.KEY })) {
-      this.recovery.register(this.discovery.getMetadataByDecorator(RunHandlerOf, provider) as RunKind, provider.instance as RunHandler);
+      this.recovery.register(
+        this.discovery.getMetadataByDecorator(RunHandlerOf, provider) as RunKind,
+        provider.instance as RunHandler,
+      );
     }
     if (this.settings.role === 'api') return;
     await this.queue.start();
@@ -87,7 +90,12 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
       if (row.cancel_requested_at || (await this.runs.interruptions(trx, kind, runId)) >= MAX_INTERRUPTIONS) {
         // Recovery ends these, with their objects.
         await this.runs.requeue(trx, kind, runId);
-        setImmediate(() => void this.recovery.settleWaiting(kind, runId).catch((error: unknown) => this.logger.error({ err: error, runId }, 'run.not-settled')));
+        setImmediate(
+          () =>
+            void this.recovery
+              .settleWaiting(kind, runId)
+              .catch((error: unknown) => this.logger.error({ err: error, runId }, 'run.not-settled')),
+        );
         return undefined;
       }
       const run = new HeldRun(kind, runId, row.organization_id, row.attempt + 1, WORKER_ID, this.runs);
@@ -108,8 +116,16 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
       return;
     }
     const error = stopped ? null : toRunError(thrown);
-    if (error?.code === 'INTERNAL_ERROR') this.logger.error({ event: `${run.kind}.error`, runId: run.id, err: thrown }, 'a run failed for a reason that is not ours to explain');
-    await handler.cleanUp(run.id).catch((failure: unknown) => this.logger.error({ runId: run.id, err: failure }, 'what a run left could not be cleared away; the sweeper will'));
+    if (error?.code === 'INTERNAL_ERROR')
+      this.logger.error(
+        { event: `${run.kind}.error`, runId: run.id, err: thrown },
+        'a run failed for a reason that is not ours to explain',
+      );
+    await handler
+      .cleanUp(run.id)
+      .catch((failure: unknown) =>
+        this.logger.error({ runId: run.id, err: failure }, 'what a run left could not be cleared away; the sweeper will'),
+      );
     const outcome = stopped === 'shutdown' ? 'given-back' : stopped === 'canceled' ? 'canceled' : 'failed';
     const written = await this.catalog.transaction(async (trx) => {
       if (!(await this.runs.holds(trx, run))) return false;
@@ -129,5 +145,9 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
 /** What a run's failure is to its owner; anything unknown stays in the log. */
 export function toRunError(thrown: unknown): RunErrorColumn {
   if (thrown instanceof EngineError) return { code: thrown.code, message: redact(thrown.message), hint: redact(thrown.hint) };
-  return { code: 'INTERNAL_ERROR', message: 'Something went wrong inside the server.', hint: "The server's log has the cause under this run's id." };
+  return {
+    code: 'INTERNAL_ERROR',
+    message: 'Something went wrong inside the server.',
+    hint: "The server's log has the cause under this run's id.",
+  };
 }

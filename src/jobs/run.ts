@@ -7,7 +7,10 @@ export type RunKind = (typeof RUN_KINDS)[number];
 export const RUN_STATUSES = ['queued', 'running', 'completed', 'failed', 'canceled'] as const;
 export type RunStatus = (typeof RUN_STATUSES)[number];
 
-export const RUN_TABLES = { backup: 'backups', restore: 'restores', verification: 'verifications' } as const satisfies Record<RunKind, string>;
+export const RUN_TABLES = { backup: 'backups', restore: 'restores', verification: 'verifications' } as const satisfies Record<
+  RunKind,
+  string
+>;
 
 /** How often a run is begun anew after its server died under it. */
 export const MAX_INTERRUPTIONS = 3;
@@ -28,7 +31,9 @@ export class RunStopped extends Error {
   override readonly name = 'RunStopped';
 
   constructor(readonly reason: StopReason) {
-    super({ canceled: 'The run was canceled', lost: 'The run is held by another worker', shutdown: 'The server is stopping' }[reason]);
+    super(
+      { canceled: 'The run was canceled', lost: 'The run is held by another worker', shutdown: 'The server is stopping' }[reason],
+    );
   }
 }
 

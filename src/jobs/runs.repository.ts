@@ -46,7 +46,10 @@ export class RunsRepository {
     await sql`UPDATE ${sql.table(RUN_TABLES[holder.kind])}
       SET status = 'running', attempt = ${holder.attempt}, worker_id = ${holder.workerId}, heartbeat_at = now(),
           started_at = coalesce(started_at, now()), progress = NULL, error = NULL WHERE id = ${holder.id}`.execute(trx);
-    await trx.insertInto('attempts').values({ run_kind: holder.kind, run_id: holder.id, attempt: holder.attempt, worker_id: holder.workerId }).execute();
+    await trx
+      .insertInto('attempts')
+      .values({ run_kind: holder.kind, run_id: holder.id, attempt: holder.attempt, worker_id: holder.workerId })
+      .execute();
   }
 
   /** Says that the holder lives, and how far it is. @returns whether it still holds the run, and whether someone asked it to stop */
@@ -60,14 +63,24 @@ export class RunsRepository {
   }
 
   /** Ends a run; the caller has locked it. */
-  async end(trx: Trx, kind: RunKind, id: string, status: Exclude<RunStatus, 'queued' | 'running'>, error: RunErrorColumn | null): Promise<void> {
+  async end(
+    trx: Trx,
+    kind: RunKind,
+    id: string,
+    status: Exclude<RunStatus, 'queued' | 'running'>,
+    error: RunErrorColumn | null,
+  ): Promise<void> {
     await sql`UPDATE ${sql.table(RUN_TABLES[kind])}
-      SET status = ${status}, error = ${json(error)}::jsonb, finished_at = now(), worker_id = NULL, heartbeat_at = NULL WHERE id = ${id}`.execute(trx);
+      SET status = ${status}, error = ${json(error)}::jsonb, finished_at = now(), worker_id = NULL, heartbeat_at = NULL WHERE id = ${id}`.execute(
+      trx,
+    );
   }
 
   /** Puts a run back into the queue; the caller has locked it. */
   async requeue(trx: Trx, kind: RunKind, id: string): Promise<void> {
-    await sql`UPDATE ${sql.table(RUN_TABLES[kind])} SET status = 'queued', worker_id = NULL, heartbeat_at = NULL, progress = NULL WHERE id = ${id}`.execute(trx);
+    await sql`UPDATE ${sql.table(RUN_TABLES[kind])} SET status = 'queued', worker_id = NULL, heartbeat_at = NULL, progress = NULL WHERE id = ${id}`.execute(
+      trx,
+    );
   }
 
   async endAttempt(trx: Trx, kind: RunKind, id: string, outcome: string, error: RunErrorColumn | null): Promise<void> {
@@ -97,8 +110,13 @@ export class RunsRepository {
 
   /** Runs that wait; `olderThanSeconds` leaves out those that were queued a moment ago. */
   async findWaiting(kind: RunKind, olderThanSeconds: number): Promise<{ id: string; organization_id: string }[]> {
-    const { rows } = await sql<{ id: string; organization_id: string }>`SELECT id, organization_id FROM ${sql.table(RUN_TABLES[kind])}
-      WHERE status = 'queued' AND created_at < now() - make_interval(secs => ${olderThanSeconds}) LIMIT 1000`.execute(this.catalog.db);
+    const { rows } = await sql<{
+      id: string;
+      organization_id: string;
+    }>`SELECT id, organization_id FROM ${sql.table(RUN_TABLES[kind])}
+      WHERE status = 'queued' AND created_at < now() - make_interval(secs => ${olderThanSeconds}) LIMIT 1000`.execute(
+      this.catalog.db,
+    );
     return rows;
   }
 
@@ -106,19 +124,33 @@ export class RunsRepository {
   async requestCancel(trx: Trx, organizationId: string, kind: RunKind, id: string): Promise<RunRow | undefined> {
     const row = await this.lock(trx, kind, id);
     if (!row || row.organization_id !== organizationId) return undefined;
-    await sql`UPDATE ${sql.table(RUN_TABLES[kind])} SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE id = ${id}`.execute(trx);
+    await sql`UPDATE ${sql.table(RUN_TABLES[kind])} SET cancel_requested_at = coalesce(cancel_requested_at, now()) WHERE id = ${id}`.execute(
+      trx,
+    );
     return row;
   }
 
   /** Status and progress of one run. */
-  async watch(organizationId: string, kind: RunKind, id: string): Promise<Pick<RunColumns, 'status'> & { progress: object | null } | undefined> {
-    const { rows } = await sql<{ status: string; progress: object | null }>`SELECT status, progress FROM ${sql.table(RUN_TABLES[kind])}
+  async watch(
+    organizationId: string,
+    kind: RunKind,
+    id: string,
+  ): Promise<(Pick<RunColumns, 'status'> & { progress: object | null }) | undefined> {
+    const { rows } = await sql<{
+      status: string;
+      progress: object | null;
+    }>`SELECT status, progress FROM ${sql.table(RUN_TABLES[kind])}
       WHERE id = ${id} AND organization_id = ${organizationId}`.execute(this.catalog.db);
     return rows[0];
   }
 
   async attempts(runIds: readonly string[]) {
     if (runIds.length === 0) return [];
-    return this.catalog.db.selectFrom('attempts').selectAll().where('run_id', 'in', [...runIds]).orderBy('started_at').execute();
+    return this.catalog.db
+      .selectFrom('attempts')
+      .selectAll()
+      .where('run_id', 'in', [...runIds])
+      .orderBy('started_at')
+      .execute();
   }
 }

@@ -32,8 +32,16 @@ export class KeysService {
   /** An operator says that the secret keys are kept elsewhere too. */
   async confirmSaved(caller: Identity): Promise<KeysDto> {
     await this.catalog.transaction(async (trx) => {
-      await trx.updateTable('installation').set({ keys_saved_at: sql<Date>`now()` }).execute();
-      await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action: 'keys.confirmed-saved', resource: { kind: 'keys', id: this.keys.recipient } });
+      await trx
+        .updateTable('installation')
+        .set({ keys_saved_at: sql<Date>`now()` })
+        .execute();
+      await this.audit.record(trx, {
+        organizationId: caller.organizationId,
+        actor: actorOf(caller),
+        action: 'keys.confirmed-saved',
+        resource: { kind: 'keys', id: this.keys.recipient },
+      });
     });
     return this.show();
   }

@@ -30,7 +30,9 @@ export class SecretBox {
     const [version, keyId, text] = sealed.split('.');
     if (version !== VERSION || text === undefined) throw new Error('This is not a sealed secret of ours');
     if (keyId !== this.keyId) {
-      throw new Error(`A stored credential was sealed by the key ${keyId}, but SECRET_KEY is ${this.keyId}: start with the SECRET_KEY it was stored under, or enter the credential anew`);
+      throw new Error(
+        `A stored credential was sealed by the key ${keyId}, but SECRET_KEY is ${this.keyId}: start with the SECRET_KEY it was stored under, or enter the credential anew`,
+      );
     }
     const bytes = Buffer.from(text, 'base64url');
     const decipher = createDecipheriv('aes-256-gcm', this.key, bytes.subarray(0, IV_BYTES)).setAAD(Buffer.from(boundTo));

@@ -48,7 +48,14 @@ export async function openServerKeys(catalog: Catalog, settings: Settings, secre
   const pairs = catalog.embedded ? await keysInFiles(folder) : await keysInCatalog(catalog, secrets);
   const recipient = await recipientOf(pairs.age);
   const recipients = settings.backupRecipients.length > 0 ? settings.backupRecipients : [recipient];
-  return new ServerKeys(pairs.age, recipient, pairs.signing, publicKeyOf(pairs.signing), recipients, catalog.embedded ? folder : 'the catalog, sealed by SECRET_KEY');
+  return new ServerKeys(
+    pairs.age,
+    recipient,
+    pairs.signing,
+    publicKeyOf(pairs.signing),
+    recipients,
+    catalog.embedded ? folder : 'the catalog, sealed by SECRET_KEY',
+  );
 }
 
 async function keysInFiles(folder: string): Promise<KeyPairs> {
@@ -65,7 +72,12 @@ async function newIdentityFile(): Promise<string> {
 }
 
 function identityLine(text: string): string {
-  return text.split('\n').find((line) => line.startsWith('AGE-SECRET-KEY-'))?.trim() ?? '';
+  return (
+    text
+      .split('\n')
+      .find((line) => line.startsWith('AGE-SECRET-KEY-'))
+      ?.trim() ?? ''
+  );
 }
 
 async function keysInCatalog(catalog: Catalog, secrets: SecretBox): Promise<KeyPairs> {
@@ -75,7 +87,10 @@ async function keysInCatalog(catalog: Catalog, secrets: SecretBox): Promise<KeyP
       const row = await trx.selectFrom('server_keys').select('sealed_private_key').where('kind', '=', kind).executeTakeFirst();
       if (row) return secrets.open(row.sealed_private_key, `server-key:${kind}`);
       const made = await make();
-      await trx.insertInto('server_keys').values({ kind, public_key: made.public, sealed_private_key: secrets.seal(made.secret, `server-key:${kind}`) }).execute();
+      await trx
+        .insertInto('server_keys')
+        .values({ kind, public_key: made.public, sealed_private_key: secrets.seal(made.secret, `server-key:${kind}`) })
+        .execute();
       return made.secret;
     };
     return {

@@ -35,7 +35,12 @@ export class RestoreRunner implements RunHandler {
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
     const outcome = await restoreBackup({
       runId: run.id,
-      ids: { installation: this.installation.id, organization: backup.organization_id, source: backup.source_id ?? '', backup: backup.id },
+      ids: {
+        installation: this.installation.id,
+        organization: backup.organization_id,
+        source: backup.source_id ?? '',
+        backup: backup.id,
+      },
       target: await this.targets.resolve(backup, restore),
       store: this.store,
       verifyingKeys: [this.keys.verifyingKeyPem],
@@ -72,7 +77,13 @@ export class RestoreRunner implements RunHandler {
     const row = await this.row(runId);
     const backup = await this.backups.get(row.organization_id, row.backup_id);
     const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-    return { organizationId: row.organization_id, backupId: row.backup_id, source, attempt: row.attempt, durationMs: durationMs(row) };
+    return {
+      organizationId: row.organization_id,
+      backupId: row.backup_id,
+      source,
+      attempt: row.attempt,
+      durationMs: durationMs(row),
+    };
   }
 
   private async row(id: string): Promise<RestoreRow> {

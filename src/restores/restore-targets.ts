@@ -33,14 +33,21 @@ export class RestoreTargets {
    * Checks the target and looks whether it can take the restore.
    * @throws VALIDATION_ERROR, PRECONDITION_FAILED with a sentence that says how to mend it
    */
-  async prepare(backup: BackupRow, restoreId: string, { target, jobs }: CreateRestoreDto): Promise<{ column: RestoreTargetColumn; sealedUrl: string | null }> {
+  async prepare(
+    backup: BackupRow,
+    restoreId: string,
+    { target, jobs }: CreateRestoreDto,
+  ): Promise<{ column: RestoreTargetColumn; sealedUrl: string | null }> {
     if (!this.keys.holdsIdentity) {
-      throw Errors.precondition('The server holds no key that decrypts its backups (BACKUP_RECIPIENTS names only keys of yours). Restore by hand with your key, as docs/RESTORE-BY-HAND.md shows.');
+      throw Errors.precondition(
+        'The server holds no key that decrypts its backups (BACKUP_RECIPIENTS names only keys of yours). Restore by hand with your key, as docs/RESTORE-BY-HAND.md shows.',
+      );
     }
     const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
     const resolved = target.mode === 'new-database' ? await this.newDatabase(backup, target) : this.url(target);
     await this.look(resolved, signal);
-    const { host, port, database } = resolved.mode === 'url' ? resolved.connection : { ...resolved.server, database: resolved.database };
+    const { host, port, database } =
+      resolved.mode === 'url' ? resolved.connection : { ...resolved.server, database: resolved.database };
     return {
       column: { mode: target.mode, host, port, database, jobs: jobs ?? DEFAULT_JOBS },
       sealedUrl: target.url === undefined ? null : this.secrets.seal(target.url, urlOf(restoreId)),
@@ -60,13 +67,16 @@ export class RestoreTargets {
     try {
       assertDatabaseName(database ?? '');
     } catch (error) {
-      throw Errors.validation({ 'target.database': error instanceof EngineError ? `is refused: ${error.hint.replace(/\.$/, '')}` : 'is refused' });
+      throw Errors.validation({
+        'target.database': error instanceof EngineError ? `is refused: ${error.hint.replace(/\.$/, '')}` : 'is refused',
+      });
     }
     return { mode: 'new-database', server: this.sources.connectionOf(source), database: database ?? '' };
   }
 
   private url({ url, database }: { url?: string; database?: string }): RestoreTarget {
-    if (database !== undefined) throw Errors.validation({ 'target.database': 'belongs to mode new-database; the URL names the database' });
+    if (database !== undefined)
+      throw Errors.validation({ 'target.database': 'belongs to mode new-database; the URL names the database' });
     try {
       return { mode: 'url', connection: parsePostgresUrl(url ?? '', { allowUnixSockets: this.settings.allowUnixSockets }) };
     } catch (error) {

@@ -1,6 +1,21 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
-import { ArrayNotEmpty, ArrayUnique, IsArray, IsDefined, IsIn, IsInt, IsOptional, IsString, Length, Max, MaxLength, Min, ValidateIf, ValidateNested } from 'class-validator';
+import {
+  ArrayNotEmpty,
+  ArrayUnique,
+  IsArray,
+  IsDefined,
+  IsIn,
+  IsInt,
+  IsOptional,
+  IsString,
+  Length,
+  Max,
+  MaxLength,
+  Min,
+  ValidateIf,
+  ValidateNested,
+} from 'class-validator';
 import { ProgressDto } from '../backups/backup.dto.js';
 import { RunErrorDto } from '../common/http/answers.dto.js';
 import { PagingDto } from '../common/http/paging.dto.js';
@@ -49,7 +64,7 @@ export class CreateRestoreDto {
   @ArrayUnique()
   @IsIn(RESTORABLE_COMPONENTS, { each: true })
   @ApiPropertyOptional({ enum: RESTORABLE_COMPONENTS, isArray: true })
-  components?: ('database')[];
+  components?: 'database'[];
 
   /** Parallel jobs for indexes and constraints; mode new-database only. */
   @IsOptional()

@@ -27,7 +27,13 @@ export class RestoresController {
   @RequirePermissions('backup:restore')
   @RateLimit('strict')
   @Answers(RestoreDto, { errors: [404, 409, 422] })
-  async create(@Caller() caller: Identity, @Param('id') id: string, @Body() dto: CreateRestoreDto, @Query() { wait }: WaitDto, @Req() request: Request): Promise<RestoreDto> {
+  async create(
+    @Caller() caller: Identity,
+    @Param('id') id: string,
+    @Body() dto: CreateRestoreDto,
+    @Query() { wait }: WaitDto,
+    @Req() request: Request,
+  ): Promise<RestoreDto> {
     const restore = await this.restores.create(caller, id, dto);
     if (!wait) return toRestore(restore);
     await this.watcher.waitForEnd(caller.organizationId, 'restore', restore.id, wait, goneSignal(request));
@@ -59,7 +65,12 @@ export class RestoresController {
   @RateLimit('lenient')
   @RawAnswer()
   @AnswersRaw('text/event-stream', 'Events until the run ends', { errors: [404] })
-  async progress(@Caller() caller: Identity, @Param('id') id: string, @Req() request: Request, @Res() response: Response): Promise<void> {
+  async progress(
+    @Caller() caller: Identity,
+    @Param('id') id: string,
+    @Req() request: Request,
+    @Res() response: Response,
+  ): Promise<void> {
     await this.restores.get(caller.organizationId, id);
     await sendEvents(response, this.events(caller, id, goneSignal(request)));
   }

@@ -7,5 +7,9 @@ import { RestoresController } from './restores.controller.js';
 import { RestoresRepository } from './restores.repository.js';
 import { RestoresService } from './restores.service.js';
 
-@Module({ imports: [BackupsModule, SourcesModule], controllers: [RestoresController], providers: [RestoresService, RestoresRepository, RestoreTargets, RestoreRunner] })
+@Module({
+  imports: [BackupsModule, SourcesModule],
+  controllers: [RestoresController],
+  providers: [RestoresService, RestoresRepository, RestoreTargets, RestoreRunner],
+})
 export class RestoresModule {}

@@ -12,7 +12,10 @@ export type RestoreRow = Selectable<CatalogTables['restores']>;
 export class RestoresRepository {
   constructor(private readonly catalog: Catalog) {}
 
-  async list(organizationId: string, { page, limit, status, backup }: ListRestoresDto): Promise<{ rows: RestoreRow[]; total: number }> {
+  async list(
+    organizationId: string,
+    { page, limit, status, backup }: ListRestoresDto,
+  ): Promise<{ rows: RestoreRow[]; total: number }> {
     let query = this.catalog.db.selectFrom('restores').where('organization_id', '=', organizationId);
     if (status) query = query.where('status', '=', status);
     if (backup) query = query.where('backup_id', '=', backup);
@@ -28,7 +31,12 @@ export class RestoresRepository {
   }
 
   async find(organizationId: string, id: string): Promise<RestoreRow | undefined> {
-    return this.catalog.db.selectFrom('restores').selectAll().where('organization_id', '=', organizationId).where('id', '=', id).executeTakeFirst();
+    return this.catalog.db
+      .selectFrom('restores')
+      .selectAll()
+      .where('organization_id', '=', organizationId)
+      .where('id', '=', id)
+      .executeTakeFirst();
   }
 
   /** For the server's own work, whatever the organization. */
@@ -36,7 +44,18 @@ export class RestoresRepository {
     return this.catalog.db.selectFrom('restores').selectAll().where('id', '=', id).executeTakeFirst();
   }
 
-  async insert(trx: Trx, row: { id: string; organizationId: string; backupId: string; target: RestoreTargetColumn; sealedUrl: string | null; components: readonly string[]; requestedBy: object }): Promise<RestoreRow> {
+  async insert(
+    trx: Trx,
+    row: {
+      id: string;
+      organizationId: string;
+      backupId: string;
+      target: RestoreTargetColumn;
+      sealedUrl: string | null;
+      components: readonly string[];
+      requestedBy: object;
+    },
+  ): Promise<RestoreRow> {
     return trx
       .insertInto('restores')
       .values({
@@ -57,7 +76,12 @@ export class RestoresRepository {
   async recordOutcome(trx: Trx, id: string, outcome: RestoreOutcome, finishedOid: number | null): Promise<void> {
     await trx
       .updateTable('restores')
-      .set({ counts_equal: outcome.countsEqual, differences: json(outcome.differences), warnings: json(outcome.warnings), finished_oid: finishedOid })
+      .set({
+        counts_equal: outcome.countsEqual,
+        differences: json(outcome.differences),
+        warnings: json(outcome.warnings),
+        finished_oid: finishedOid,
+      })
       .where('id', '=', id)
       .execute();
   }
@@ -65,7 +89,14 @@ export class RestoresRepository {
   async complete(trx: Trx, id: string): Promise<void> {
     await trx
       .updateTable('restores')
-      .set({ status: 'completed', finished_at: sql<Date>`now()`, worker_id: null, heartbeat_at: null, progress: null, error: null })
+      .set({
+        status: 'completed',
+        finished_at: sql<Date>`now()`,
+        worker_id: null,
+        heartbeat_at: null,
+        progress: null,
+        error: null,
+      })
       .where('id', '=', id)
       .execute();
   }

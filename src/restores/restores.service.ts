@@ -47,20 +47,46 @@ export class RestoresService {
   /** Looks at the target first, so that what can't work is refused at once; then queues the restore. */
   async create(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestoreRow> {
     const backup = await this.backups.get(caller.organizationId, backupId);
-    if (backup.status !== 'completed') throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be restored.`);
-    if (!backup.components.includes('database')) throw Errors.precondition(`The backup ${backupId} is of type ${backup.type} and has no component database; its files can be downloaded.`);
+    if (backup.status !== 'completed')
+      throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be restored.`);
+    if (!backup.components.includes('database'))
+      throw Errors.precondition(
+        `The backup ${backupId} is of type ${backup.type} and has no component database; its files can be downloaded.`,
+      );
     const id = newTimedId('restore', new Date());
     const target = await this.targets.prepare(backup, id, dto);
     const row = await this.catalog.transaction(async (trx) => {
       const run = await this.runs.lock(trx, 'backup', backupId);
       if (!run) throw Errors.notFound('backup', backupId);
-      const inserted = await this.restores.insert(trx, { id, organizationId: caller.organizationId, backupId, target: target.column, sealedUrl: target.sealedUrl, components: dto.components ?? ['database'], requestedBy: actorOf(caller) });
+      const inserted = await this.restores.insert(trx, {
+        id,
+        organizationId: caller.organizationId,
+        backupId,
+        target: target.column,
+        sealedUrl: target.sealedUrl,
+        components: dto.components ?? ['database'],
+        requestedBy: actorOf(caller),
+      });
       await this.queue.enqueue(trx, 'restore', id);
-      await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action: 'restore.created', resource: { kind: 'restore', id }, changes: { backupId, target: target.column } });
+      await this.audit.record(trx, {
+        organizationId: caller.organizationId,
+        actor: actorOf(caller),
+        action: 'restore.created',
+        resource: { kind: 'restore', id },
+        changes: { backupId, target: target.column },
+      });
       return inserted;
     });
     const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-    this.bus.emit('restore.queued', { organizationId: caller.organizationId, runId: id, backupId, source, attempt: 0, durationMs: null, error: null });
+    this.bus.emit('restore.queued', {
+      organizationId: caller.organizationId,
+      runId: id,
+      backupId,
+      source,
+      attempt: 0,
+      durationMs: null,
+      error: null,
+    });
     this.queue.wake('restore');
     await this.changed(caller, id);
     return row;
@@ -70,9 +96,15 @@ export class RestoresService {
     const restore = await this.get(caller.organizationId, id);
     await this.catalog.transaction(async (trx) => {
       const run = await this.runs.requestCancel(trx, caller.organizationId, 'restore', id);
-      if (!run || hasEnded(run.status)) throw Errors.conflict(`The restore has ${run?.status ?? restore.status} already; there is nothing to cancel.`);
+      if (!run || hasEnded(run.status))
+        throw Errors.conflict(`The restore has ${run?.status ?? restore.status} already; there is nothing to cancel.`);
       if (run.status === 'queued') await this.runs.end(trx, 'restore', id, 'canceled', null);
-      await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action: 'restore.canceled', resource: { kind: 'restore', id } });
+      await this.audit.record(trx, {
+        organizationId: caller.organizationId,
+        actor: actorOf(caller),
+        action: 'restore.canceled',
+        resource: { kind: 'restore', id },
+      });
     });
     await this.changed(caller, id);
     return this.get(caller.organizationId, id);
@@ -80,6 +112,11 @@ export class RestoresService {
 
   private async changed(caller: Identity, id: string): Promise<void> {
     await this.cache.invalidate(caller.organizationId, ['restores']);
-    this.bus.emit('api.changed', { organizationId: caller.organizationId, actor: actorOf(caller), resourceKind: 'restore', resourceId: id });
+    this.bus.emit('api.changed', {
+      organizationId: caller.organizationId,
+      actor: actorOf(caller),
+      resourceKind: 'restore',
+      resourceId: id,
+    });
   }
 }

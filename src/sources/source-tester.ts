@@ -45,7 +45,10 @@ export class SourceTester {
       missingPrivileges: inspection.missingPrivileges,
       pooler: inspection.poolerSuspected,
       problems,
-      warnings: [...program.warnings, ...inspection.subscriptions.map((name) => `The subscription ${name} is part of a dump; a restored one stays disabled.`)],
+      warnings: [
+        ...program.warnings,
+        ...inspection.subscriptions.map((name) => `The subscription ${name} is part of a dump; a restored one stays disabled.`),
+      ],
       durationMs: Math.round(performance.now() - begun),
     };
   }
@@ -58,9 +61,17 @@ export class SourceTester {
     if (this.catalog.embedded) return;
     const identity = `SELECT pg_postmaster_start_time()::text AS started, current_database() AS database, (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()) AS oid`;
     const own = (await sql.raw<{ started: string; oid: string }>(identity).execute(this.catalog.db)).rows[0];
-    const other = await withClient(connection, { applicationName: 'backstay:inspect', signal }, async (client) => (await client.query<{ started: string; oid: string }>(identity)).rows[0]);
+    const other = await withClient(
+      connection,
+      { applicationName: 'backstay:inspect', signal },
+      async (client) => (await client.query<{ started: string; oid: string }>(identity)).rows[0],
+    );
     if (own?.started !== other?.started || own?.oid !== other?.oid) return;
-    throw new EngineError('TARGET_REFUSED', "This is the catalog's own database (DATABASE_URL).", 'Name another database; the server keeps its own backups of the catalog.');
+    throw new EngineError(
+      'TARGET_REFUSED',
+      "This is the catalog's own database (DATABASE_URL).",
+      'Name another database; the server keeps its own backups of the catalog.',
+    );
   }
 
   private async clientProgram(serverMajor: number): Promise<{ name: string | null; problems: string[]; warnings: string[] }> {
@@ -81,7 +92,9 @@ function problemsOf(inspection: SourceInspection): string[] {
   const more = missingPrivilegeCount - missingPrivileges.length;
   return [
     ...(missingPrivilegeCount > 0
-      ? [`The role may not read ${missingPrivileges.slice(0, 10).join(', ')}${missingPrivilegeCount > 10 ? ` and ${more + missingPrivileges.length - 10} more` : ''}. Grant it these rights (pg_read_all_data gives most), or leave them out of the backup.`]
+      ? [
+          `The role may not read ${missingPrivileges.slice(0, 10).join(', ')}${missingPrivilegeCount > 10 ? ` and ${more + missingPrivileges.length - 10} more` : ''}. Grant it these rights (pg_read_all_data gives most), or leave them out of the backup.`,
+        ]
       : []),
     ...(poolerSuspected ? [poolerSuspected] : []),
     ...[lockShortage(inspection)].filter((sentence) => sentence !== null),

@@ -9,7 +9,9 @@ describe('names of tables to leave out', () => {
     ['Ünï."x y"', { schema: 'Ünï', name: 'x y' }],
   ])('are read exactly: %s', (text, parsed) => expect(parseTableName(text)).toEqual(parsed));
 
-  it.each(['', 'a.b.c', '"open', 'a."'])('are refused when they are none: %s', (text) => expect(() => parseTableName(text)).toThrow(/excludeTables/));
+  it.each(['', 'a.b.c', '"open', 'a."'])('are refused when they are none: %s', (text) =>
+    expect(() => parseTableName(text)).toThrow(/excludeTables/),
+  );
 });
 
 describe('a connection in a request', () => {
@@ -23,10 +25,18 @@ describe('a connection in a request', () => {
 
   it('changes only what was given, and keeps the stored password', () => {
     const stored = connectionOf({ url: 'postgresql://u:secret@h:5433/d' }, undefined, false);
-    expect(connectionOf({ host: 'other' }, stored, false)).toMatchObject({ host: 'other', port: 5433, database: 'd', user: 'u', password: 'secret' });
+    expect(connectionOf({ host: 'other' }, stored, false)).toMatchObject({
+      host: 'other',
+      port: 5433,
+      database: 'd',
+      user: 'u',
+      password: 'secret',
+    });
   });
 
   it('never repeats a password in its refusal', () => {
-    expect(() => connectionOf({ url: 'postgresql://u:canary@h/d?service=x' }, undefined, false)).toThrow(expect.not.stringContaining('canary'));
+    expect(() => connectionOf({ url: 'postgresql://u:canary@h/d?service=x' }, undefined, false)).toThrow(
+      expect.not.stringContaining('canary'),
+    );
   });
 });

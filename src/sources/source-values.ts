@@ -23,14 +23,18 @@ type ConnectionInput = Partial<Pick<CreateSourceDto, 'url' | 'host' | 'port' | '
  */
 export function connectionOf(input: ConnectionInput, stored: PgConnection | undefined, allowUnixSockets: boolean): PgConnection {
   const parts = (['host', 'port', 'database', 'user', 'password'] as const).filter((name) => input[name] !== undefined);
-  if (input.url !== undefined && parts.length > 0) throw Errors.validation({ url: `stands instead of ${parts.join(', ')}; give one or the other` });
+  if (input.url !== undefined && parts.length > 0)
+    throw Errors.validation({ url: `stands instead of ${parts.join(', ')}; give one or the other` });
   try {
     if (input.url !== undefined) {
       const parsed = parsePostgresUrl(input.url, { allowUnixSockets });
       return input.tls ? { ...parsed, tls: tlsOf(input.tls) } : parsed;
     }
-    const missing = (['host', 'database', 'user'] as const).filter((name) => input[name] === undefined && stored?.[name] === undefined);
-    if (missing.length > 0) throw Errors.validation(Object.fromEntries(missing.map((name) => [name, 'is needed, unless url is given'])));
+    const missing = (['host', 'database', 'user'] as const).filter(
+      (name) => input[name] === undefined && stored?.[name] === undefined,
+    );
+    if (missing.length > 0)
+      throw Errors.validation(Object.fromEntries(missing.map((name) => [name, 'is needed, unless url is given'])));
     const password = input.password ?? stored?.password;
     return validateConnection(
       {
@@ -68,7 +72,10 @@ export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions):
 }
 
 /** What the source leaves out, with its tables' names taken apart. @throws ApiError VALIDATION_ERROR */
-export function exclusionsOf(options: Pick<SourceOptions, 'excludeSchemas' | 'excludeTables'>): { schemas: string[]; tables: { schema: string; name: string }[] } {
+export function exclusionsOf(options: Pick<SourceOptions, 'excludeSchemas' | 'excludeTables'>): {
+  schemas: string[];
+  tables: { schema: string; name: string }[];
+} {
   return { schemas: options.excludeSchemas, tables: options.excludeTables.map(parseTableName) };
 }
 
@@ -77,7 +84,10 @@ const TABLE_NAME = /^(?:(?:"((?:[^"]|"")+)"|([^".]+))\.)?(?:"((?:[^"]|"")+)"|([^
 /** `schema.table`, `table` (in public), or either part in double quotes; names are exact, case and all. */
 export function parseTableName(text: string): { schema: string; name: string } {
   const match = TABLE_NAME.exec(text);
-  if (!match) throw Errors.validation({ excludeTables: `has ${JSON.stringify(text)}, which is not schema.table; quote a part that has a dot or a quote in it` });
+  if (!match)
+    throw Errors.validation({
+      excludeTables: `has ${JSON.stringify(text)}, which is not schema.table; quote a part that has a dot or a quote in it`,
+    });
   const [, quotedSchema, schema, quotedName, name] = match;
   const plain = (quoted: string | undefined, bare: string | undefined) => quoted?.replaceAll('""', '"') ?? bare;
   return { schema: plain(quotedSchema, schema) ?? 'public', name: plain(quotedName, name) ?? '' };

@@ -1,6 +1,19 @@
 import { ApiProperty, PartialType } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
-import { ArrayMaxSize, IsArray, IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, MaxLength, Min, ValidateNested } from 'class-validator';
+import {
+  ArrayMaxSize,
+  IsArray,
+  IsIn,
+  IsInt,
+  IsOptional,
+  IsString,
+  Length,
+  Matches,
+  Max,
+  MaxLength,
+  Min,
+  ValidateNested,
+} from 'class-validator';
 import { TLS_MODES, type TlsMode } from '../engine/postgres/connection.js';
 
 /** Kinds of sources. */
@@ -30,7 +43,9 @@ export class CreateSourceDto {
   /** Name, unique in the organization. */
   @IsString()
   @Length(1, 100)
-  @Matches(/^[\p{L}\p{N}][\p{L}\p{N} ._-]*$/u, { message: 'name must begin with a letter or digit and hold only letters, digits, spaces, dots, dashes and underscores' })
+  @Matches(/^[\p{L}\p{N}][\p{L}\p{N} ._-]*$/u, {
+    message: 'name must begin with a letter or digit and hold only letters, digits, spaces, dots, dashes and underscores',
+  })
   name!: string;
 
   /** What it is. */

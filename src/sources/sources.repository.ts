@@ -28,7 +28,9 @@ export class SourcesRepository {
 
   async list(organizationId: string, limit: number, offset: number): Promise<{ rows: SourceRow[]; total: number }> {
     const rows = await this.living(organizationId).selectAll().orderBy('name').limit(limit).offset(offset).execute();
-    const { total } = await this.living(organizationId).select((e) => e.fn.countAll<number>().as('total')).executeTakeFirstOrThrow();
+    const { total } = await this.living(organizationId)
+      .select((e) => e.fn.countAll<number>().as('total'))
+      .executeTakeFirstOrThrow();
     return { rows, total: Number(total) };
   }
 
@@ -43,7 +45,12 @@ export class SourcesRepository {
 
   /** By id, also when it was deleted: its backups still name it. */
   async findEvenDeleted(organizationId: string, id: string): Promise<SourceRow | undefined> {
-    return this.catalog.db.selectFrom('sources').selectAll().where('organization_id', '=', organizationId).where('id', '=', id).executeTakeFirst();
+    return this.catalog.db
+      .selectFrom('sources')
+      .selectAll()
+      .where('organization_id', '=', organizationId)
+      .where('id', '=', id)
+      .executeTakeFirst();
   }
 
   /** Up to two, to tell one from several. */
@@ -71,7 +78,12 @@ export class SourcesRepository {
   }
 
   async setServerVersion(organizationId: string, id: string, version: string): Promise<void> {
-    await this.catalog.db.updateTable('sources').set({ server_version: version }).where('organization_id', '=', organizationId).where('id', '=', id).execute();
+    await this.catalog.db
+      .updateTable('sources')
+      .set({ server_version: version })
+      .where('organization_id', '=', organizationId)
+      .where('id', '=', id)
+      .execute();
   }
 
   /** Runs of this source that have not ended. */

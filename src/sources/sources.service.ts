@@ -44,7 +44,8 @@ export class SourcesService {
   async getOrOnly(organizationId: string, idOrName: string | undefined): Promise<SourceRow> {
     if (idOrName !== undefined) return this.get(organizationId, idOrName);
     const [first, second] = await this.sources.firstTwo(organizationId);
-    if (!first) throw Errors.validation({ source: 'is needed: this organization has no source yet; create one by POST /api/sources' });
+    if (!first)
+      throw Errors.validation({ source: 'is needed: this organization has no source yet; create one by POST /api/sources' });
     if (second) throw Errors.validation({ source: 'is needed, since this organization has several sources' });
     return first;
   }
@@ -56,7 +57,11 @@ export class SourcesService {
     const values = this.valuesOf(id, dto.name, connection, optionsOf(dto, DEFAULT_SOURCE_OPTIONS));
     const row = await this.catalog.transaction(async (trx) => {
       const inserted = await this.sources.insert(trx, caller.organizationId, id, values);
-      await this.record(trx, caller, 'source.created', id, { name: dto.name, host: connection.host, database: connection.database });
+      await this.record(trx, caller, 'source.created', id, {
+        name: dto.name,
+        host: connection.host,
+        database: connection.database,
+      });
       return inserted;
     });
     await this.changed(caller, id);
@@ -65,13 +70,19 @@ export class SourcesService {
 
   async update(caller: Identity, idOrName: string, dto: UpdateSourceDto): Promise<SourceRow> {
     const old = await this.get(caller.organizationId, idOrName);
-    const connection = connectionOf(dto, dto.url === undefined ? this.connectionOf(old) : undefined, this.settings.allowUnixSockets);
+    const connection = connectionOf(
+      dto,
+      dto.url === undefined ? this.connectionOf(old) : undefined,
+      this.settings.allowUnixSockets,
+    );
     this.refuseCatalog(connection);
     const values = this.valuesOf(old.id, dto.name ?? old.name, connection, optionsOf(dto, old.options));
     const row = await this.catalog.transaction(async (trx) => {
       const updated = await this.sources.update(trx, caller.organizationId, old.id, values);
       if (!updated) throw Errors.notFound('source', idOrName);
-      await this.record(trx, caller, 'source.updated', old.id, { fields: Object.keys(dto).filter((name) => dto[name as keyof UpdateSourceDto] !== undefined) });
+      await this.record(trx, caller, 'source.updated', old.id, {
+        fields: Object.keys(dto).filter((name) => dto[name as keyof UpdateSourceDto] !== undefined),
+      });
       return updated;
     });
     await this.changed(caller, old.id);
@@ -82,7 +93,8 @@ export class SourcesService {
   async delete(caller: Identity, idOrName: string): Promise<SourceRow> {
     const row = await this.get(caller.organizationId, idOrName);
     await this.catalog.transaction(async (trx) => {
-      if ((await this.sources.openRuns(trx, row.id)) > 0) throw Errors.conflict(`A backup of the source "${row.name}" is queued or running; wait for it or cancel it first.`);
+      if ((await this.sources.openRuns(trx, row.id)) > 0)
+        throw Errors.conflict(`A backup of the source "${row.name}" is queued or running; wait for it or cancel it first.`);
       await this.sources.markDeleted(trx, caller.organizationId, row.id);
       await this.record(trx, caller, 'source.deleted', row.id, { name: row.name });
     });
@@ -119,17 +131,36 @@ export class SourcesService {
   /** The catalog's own database is neither source nor target: a restore over it would end the server. */
   private refuseCatalog(connection: PgConnection): void {
     if (isCatalog(connection, this.settings.databaseUrl)) {
-      throw Errors.validation({ url: "is the catalog's own database (DATABASE_URL), which can't be a source; the server keeps its own backups of it" });
+      throw Errors.validation({
+        url: "is the catalog's own database (DATABASE_URL), which can't be a source; the server keeps its own backups of it",
+      });
     }
   }
 
-  private async record(trx: Parameters<AuditService['record']>[0], caller: Identity, action: string, id: string, changes: object): Promise<void> {
-    await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action, resource: { kind: 'source', id }, changes });
+  private async record(
+    trx: Parameters<AuditService['record']>[0],
+    caller: Identity,
+    action: string,
+    id: string,
+    changes: object,
+  ): Promise<void> {
+    await this.audit.record(trx, {
+      organizationId: caller.organizationId,
+      actor: actorOf(caller),
+      action,
+      resource: { kind: 'source', id },
+      changes,
+    });
   }
 
   private async changed(caller: Identity, id: string): Promise<void> {
     await this.cache.invalidate(caller.organizationId, ['sources', 'backups']);
-    this.bus.emit('api.changed', { organizationId: caller.organizationId, actor: actorOf(caller), resourceKind: 'source', resourceId: id });
+    this.bus.emit('api.changed', {
+      organizationId: caller.organizationId,
+      actor: actorOf(caller),
+      resourceKind: 'source',
+      resourceId: id,
+    });
   }
 }
 
@@ -139,7 +170,10 @@ export function passwordOf(sourceId: string): string {
 }
 
 /** Whether a connection leads to the catalog, as far as names can tell. */
-export function isCatalog(connection: Pick<PgConnection, 'host' | 'port' | 'database'>, databaseUrl: string | undefined): boolean {
+export function isCatalog(
+  connection: Pick<PgConnection, 'host' | 'port' | 'database'>,
+  databaseUrl: string | undefined,
+): boolean {
   if (databaseUrl === undefined) return false;
   const url = new URL(databaseUrl);
   const database = decodeURIComponent(url.pathname.slice(1)) || decodeURIComponent(url.username);

@@ -44,7 +44,9 @@ export class Health {
 
   private async lookAtCatalog(): Promise<HealthPartDto> {
     await this.catalog.ping();
-    return well(this.catalog.embedded ? 'The embedded catalog answers.' : 'The catalog answers.', { kind: this.catalog.embedded ? 'embedded' : 'postgres' });
+    return well(this.catalog.embedded ? 'The embedded catalog answers.' : 'The catalog answers.', {
+      kind: this.catalog.embedded ? 'embedded' : 'postgres',
+    });
   }
 
   private async lookAtQueue(): Promise<HealthPartDto> {
@@ -60,8 +62,19 @@ export class Health {
   private async lookAtTools(): Promise<HealthPartDto> {
     const programs = await findClientPrograms({ binDirs: this.settings.pgBinDirs });
     const details = { clientPrograms: programs.map(({ version, binDir, knownHoles }) => ({ version, binDir, knownHoles })) };
-    if (programs.length === 0) return { status: 'unhealthy', message: 'No pg_dump was found: install the PostgreSQL client programs (apt-get install postgresql-client) or set PG_BIN_DIRS.', details };
-    if (programs.every((program) => program.knownHoles)) return { status: 'degraded', message: 'Every pg_dump found has known security holes: update the PostgreSQL client programs.', details };
+    if (programs.length === 0)
+      return {
+        status: 'unhealthy',
+        message:
+          'No pg_dump was found: install the PostgreSQL client programs (apt-get install postgresql-client) or set PG_BIN_DIRS.',
+        details,
+      };
+    if (programs.every((program) => program.knownHoles))
+      return {
+        status: 'degraded',
+        message: 'Every pg_dump found has known security holes: update the PostgreSQL client programs.',
+        details,
+      };
     return well(`Client programs: ${programs.map((program) => program.version).join(', ')}.`, details);
   }
 
@@ -69,7 +82,8 @@ export class Health {
     const { bavail, blocks, bsize } = await statfs(this.settings.dataDir);
     const [free, total] = [bavail * bsize, blocks * bsize];
     const details = { freeBytes: free, totalBytes: total };
-    if (free < LOW_DISK_BYTES && free < total * LOW_DISK_SHARE) return { status: 'degraded', message: 'The disk of DATA_DIR is nearly full: free space or delete old backups.', details };
+    if (free < LOW_DISK_BYTES && free < total * LOW_DISK_SHARE)
+      return { status: 'degraded', message: 'The disk of DATA_DIR is nearly full: free space or delete old backups.', details };
     return well('The disk of DATA_DIR has room.', details);
   }
 
@@ -82,7 +96,12 @@ export class Health {
       FROM sources s LEFT JOIN newest n ON n.source_id = s.id WHERE s.deleted_at IS NULL`.execute(this.catalog.db);
     const { sources = 0, failing = 0, broken = 0 } = rows[0] ?? {};
     const details = { sources: Number(sources), failing: Number(failing), broken: Number(broken) };
-    if (details.failing + details.broken > 0) return { status: 'degraded', message: `The newest backup of ${details.failing + details.broken} of ${details.sources} sources failed or is broken: see GET /api/backups/stats.`, details };
+    if (details.failing + details.broken > 0)
+      return {
+        status: 'degraded',
+        message: `The newest backup of ${details.failing + details.broken} of ${details.sources} sources failed or is broken: see GET /api/backups/stats.`,
+        details,
+      };
     return well(`No newest backup of the ${details.sources} sources failed.`, details);
   }
 
@@ -109,7 +128,10 @@ function well(message: string, details?: Record<string, unknown>): HealthPartDto
 async function inTime(look: () => Promise<HealthPartDto>): Promise<HealthPartDto> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<HealthPartDto>((resolve) => {
-    timer = setTimeout(() => resolve({ status: 'unhealthy', message: `No answer within ${PART_TIMEOUT_MS / 1000} s.` }), PART_TIMEOUT_MS);
+    timer = setTimeout(
+      () => resolve({ status: 'unhealthy', message: `No answer within ${PART_TIMEOUT_MS / 1000} s.` }),
+      PART_TIMEOUT_MS,
+    );
   });
   try {
     return await Promise.race([look().catch(failed), late]);
@@ -119,6 +141,7 @@ async function inTime(look: () => Promise<HealthPartDto>): Promise<HealthPartDto
 }
 
 function failed(error: unknown): HealthPartDto {
-  const message = error instanceof EngineError ? `${error.message} ${error.hint}` : redact((error as Error).message || String(error));
+  const message =
+    error instanceof EngineError ? `${error.message} ${error.hint}` : redact((error as Error).message || String(error));
   return { status: 'unhealthy', message };
 }

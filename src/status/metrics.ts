@@ -20,11 +20,24 @@ export class Metrics {
   private readonly registry = new Registry();
   private readonly backups = this.gauge('backstay_backups', 'Backups outside the trash by status', ['status']);
   private readonly storedBytes = this.gauge('backstay_stored_bytes', 'Bytes of completed backups at the destinations');
-  private readonly newest = this.gauge('backstay_source_newest_completed_timestamp_seconds', "End of a source's newest completed, unbroken backup", ['organization', 'source']);
-  private readonly proof = this.gauge('backstay_source_newest_proof_level', "Proof level of a source's newest completed backup", ['organization', 'source']);
-  private readonly broken = this.gauge('backstay_source_broken_backups', "A source's backups that a check found damaged", ['organization', 'source']);
+  private readonly newest = this.gauge(
+    'backstay_source_newest_completed_timestamp_seconds',
+    "End of a source's newest completed, unbroken backup",
+    ['organization', 'source'],
+  );
+  private readonly proof = this.gauge('backstay_source_newest_proof_level', "Proof level of a source's newest completed backup", [
+    'organization',
+    'source',
+  ]);
+  private readonly broken = this.gauge('backstay_source_broken_backups', "A source's backups that a check found damaged", [
+    'organization',
+    'source',
+  ]);
   private readonly jobs = this.gauge('backstay_jobs', 'Jobs by queue and state', ['queue', 'state']);
-  private readonly cacheHitRatio = this.gauge('backstay_cache_hit_ratio', 'Answered from the cache among all looked up, since the start');
+  private readonly cacheHitRatio = this.gauge(
+    'backstay_cache_hit_ratio',
+    'Answered from the cache among all looked up, since the start',
+  );
   private readonly cacheLookups = this.gauge('backstay_cache_lookups', 'Look-ups in the cache since the start', ['result']);
 
   constructor(
@@ -57,12 +70,14 @@ export class Metrics {
       coalesce(sum(stored_bytes) FILTER (WHERE status = 'completed'), 0)::bigint AS bytes
       FROM backups WHERE deleted_at IS NULL GROUP BY status`.execute(this.catalog.db);
     this.backups.reset();
-    for (const status of ['queued', 'running', 'completed', 'failed', 'canceled']) this.backups.set({ status }, Number(rows.find((row) => row.status === status)?.count ?? 0));
+    for (const status of ['queued', 'running', 'completed', 'failed', 'canceled'])
+      this.backups.set({ status }, Number(rows.find((row) => row.status === status)?.count ?? 0));
     this.storedBytes.set(rows.reduce((bytes, row) => bytes + Number(row.bytes), 0));
   }
 
   private async readSources(): Promise<void> {
-    const { rows } = await sql<SourceFigures>`SELECT s.name AS source, o.name AS organization, n.finished_at AS newest_completed, n.proof_level,
+    const { rows } =
+      await sql<SourceFigures>`SELECT s.name AS source, o.name AS organization, n.finished_at AS newest_completed, n.proof_level,
         (SELECT count(*) FROM backups b WHERE b.source_id = s.id AND b.broken AND b.deleted_at IS NULL) AS broken
       FROM sources s JOIN organizations o ON o.id = s.organization_id
       LEFT JOIN LATERAL (SELECT finished_at, proof_level FROM backups b WHERE b.organization_id = s.organization_id AND b.source_id = s.id AND b.status = 'completed'

@@ -55,8 +55,18 @@ export class StatusController {
   @RateLimit('lenient')
   @Header('Cache-Control', 'no-store')
   @Answers(HealthDto, { public: true })
-  @ApiServiceUnavailableResponse({ description: 'unhealthy', schema: { type: 'object', required: ['success', 'data'], properties: { success: { type: 'boolean', enum: [true] }, data: { $ref: getSchemaPath(HealthDto) } } } })
-  async getHealth(@MaybeCaller() caller: Identity | undefined, @Res({ passthrough: true }) response: Response): Promise<HealthDto> {
+  @ApiServiceUnavailableResponse({
+    description: 'unhealthy',
+    schema: {
+      type: 'object',
+      required: ['success', 'data'],
+      properties: { success: { type: 'boolean', enum: [true] }, data: { $ref: getSchemaPath(HealthDto) } },
+    },
+  })
+  async getHealth(
+    @MaybeCaller() caller: Identity | undefined,
+    @Res({ passthrough: true }) response: Response,
+  ): Promise<HealthDto> {
     if (!this.latest || Date.now() - this.latest.at > HEALTH_TTL_MS) this.latest = { at: Date.now(), answer: this.health.look() };
     const { at, answer } = this.latest;
     const { status, parts } = await answer;

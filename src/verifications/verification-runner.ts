@@ -30,7 +30,12 @@ export class VerificationRunner implements RunHandler {
     const verification = await this.row(run.id);
     const backup = await this.backups.get(verification.organization_id, verification.backup_id);
     const { provenLevel, checks, failure } = await verifyBackup({
-      ids: { installation: this.installation.id, organization: backup.organization_id, source: backup.source_id ?? '', backup: backup.id },
+      ids: {
+        installation: this.installation.id,
+        organization: backup.organization_id,
+        source: backup.source_id ?? '',
+        backup: backup.id,
+      },
       level: verification.requested_level,
       store: this.store,
       verifyingKeys: [this.keys.verifyingKeyPem],
@@ -60,7 +65,13 @@ export class VerificationRunner implements RunHandler {
     const row = await this.row(runId);
     const backup = await this.backups.get(row.organization_id, row.backup_id);
     const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-    return { organizationId: row.organization_id, backupId: row.backup_id, source, attempt: row.attempt, durationMs: durationMs(row) };
+    return {
+      organizationId: row.organization_id,
+      backupId: row.backup_id,
+      source,
+      attempt: row.attempt,
+      durationMs: durationMs(row),
+    };
   }
 
   private async row(id: string): Promise<VerificationRow> {

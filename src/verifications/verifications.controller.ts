@@ -25,7 +25,13 @@ export class VerificationsController {
   @RequirePermissions('backup:verify')
   @RateLimit('strict')
   @Answers(VerificationDto, { errors: [404, 409, 422] })
-  async create(@Caller() caller: Identity, @Param('id') id: string, @Body() dto: CreateVerificationDto, @Query() { wait }: WaitDto, @Req() request: Request): Promise<VerificationDto> {
+  async create(
+    @Caller() caller: Identity,
+    @Param('id') id: string,
+    @Body() dto: CreateVerificationDto,
+    @Query() { wait }: WaitDto,
+    @Req() request: Request,
+  ): Promise<VerificationDto> {
     const verification = await this.verifications.create(caller, id, dto);
     if (!wait) return toVerification(verification);
     await this.watcher.waitForEnd(caller.organizationId, 'verification', verification.id, wait, goneSignal(request));

@@ -5,5 +5,9 @@ import { VerificationsController } from './verifications.controller.js';
 import { VerificationsRepository } from './verifications.repository.js';
 import { VerificationsService } from './verifications.service.js';
 
-@Module({ imports: [BackupsModule], controllers: [VerificationsController], providers: [VerificationsService, VerificationsRepository, VerificationRunner] })
+@Module({
+  imports: [BackupsModule],
+  controllers: [VerificationsController],
+  providers: [VerificationsService, VerificationsRepository, VerificationRunner],
+})
 export class VerificationsModule {}

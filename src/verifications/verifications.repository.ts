@@ -12,7 +12,12 @@ export class VerificationsRepository {
   constructor(private readonly catalog: Catalog) {}
 
   async find(organizationId: string, id: string): Promise<VerificationRow | undefined> {
-    return this.catalog.db.selectFrom('verifications').selectAll().where('organization_id', '=', organizationId).where('id', '=', id).executeTakeFirst();
+    return this.catalog.db
+      .selectFrom('verifications')
+      .selectAll()
+      .where('organization_id', '=', organizationId)
+      .where('id', '=', id)
+      .executeTakeFirst();
   }
 
   /** For the server's own work, whatever the organization. */
@@ -20,10 +25,20 @@ export class VerificationsRepository {
     return this.catalog.db.selectFrom('verifications').selectAll().where('id', '=', id).executeTakeFirst();
   }
 
-  async insert(trx: Trx, row: { id: string; organizationId: string; backupId: string; level: number; requestedBy: object }): Promise<VerificationRow> {
+  async insert(
+    trx: Trx,
+    row: { id: string; organizationId: string; backupId: string; level: number; requestedBy: object },
+  ): Promise<VerificationRow> {
     return trx
       .insertInto('verifications')
-      .values({ id: row.id, organization_id: row.organizationId, status: 'queued', backup_id: row.backupId, requested_level: row.level, requested_by: json(row.requestedBy) })
+      .values({
+        id: row.id,
+        organization_id: row.organizationId,
+        status: 'queued',
+        backup_id: row.backupId,
+        requested_level: row.level,
+        requested_by: json(row.requestedBy),
+      })
       .returningAll()
       .executeTakeFirstOrThrow();
   }
@@ -39,7 +54,14 @@ export class VerificationsRepository {
   async complete(trx: Trx, id: string): Promise<void> {
     await trx
       .updateTable('verifications')
-      .set({ status: 'completed', finished_at: sql<Date>`now()`, worker_id: null, heartbeat_at: null, progress: null, error: null })
+      .set({
+        status: 'completed',
+        finished_at: sql<Date>`now()`,
+        worker_id: null,
+        heartbeat_at: null,
+        progress: null,
+        error: null,
+      })
       .where('id', '=', id)
       .execute();
   }

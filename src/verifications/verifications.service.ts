@@ -31,7 +31,8 @@ export class VerificationsService {
   ) {}
 
   async get(organizationId: string, id: string): Promise<VerificationRow> {
-    if (!ID.test(id)) throw Errors.validation({ id: 'is not the id of a verification (verification_2025-12-22_14-30-00_k7m2qd)' });
+    if (!ID.test(id))
+      throw Errors.validation({ id: 'is not the id of a verification (verification_2025-12-22_14-30-00_k7m2qd)' });
     const row = await this.verifications.find(organizationId, id);
     if (!row) throw Errors.notFound('verification', id);
     return row;
@@ -39,19 +40,43 @@ export class VerificationsService {
 
   async create(caller: Identity, backupId: string, dto: CreateVerificationDto): Promise<VerificationRow> {
     const backup = await this.backups.get(caller.organizationId, backupId);
-    if (backup.status !== 'completed') throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be verified.`);
+    if (backup.status !== 'completed')
+      throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be verified.`);
     const level = dto.level ?? (this.keys.holdsIdentity ? HIGHEST_LEVEL : 1);
-    if (level >= 2 && !this.keys.holdsIdentity) throw Errors.precondition('Level 2 decrypts the backup, and the server holds no key that can (BACKUP_RECIPIENTS names only keys of yours). Ask for level 1.');
+    if (level >= 2 && !this.keys.holdsIdentity)
+      throw Errors.precondition(
+        'Level 2 decrypts the backup, and the server holds no key that can (BACKUP_RECIPIENTS names only keys of yours). Ask for level 1.',
+      );
     const id = newTimedId('verification', new Date());
     const row = await this.catalog.transaction(async (trx) => {
       if (!(await this.runs.lock(trx, 'backup', backupId))) throw Errors.notFound('backup', backupId);
-      const inserted = await this.verifications.insert(trx, { id, organizationId: caller.organizationId, backupId, level, requestedBy: actorOf(caller) });
+      const inserted = await this.verifications.insert(trx, {
+        id,
+        organizationId: caller.organizationId,
+        backupId,
+        level,
+        requestedBy: actorOf(caller),
+      });
       await this.queue.enqueue(trx, 'verification', id);
-      await this.audit.record(trx, { organizationId: caller.organizationId, actor: actorOf(caller), action: 'verification.created', resource: { kind: 'verification', id }, changes: { backupId, level } });
+      await this.audit.record(trx, {
+        organizationId: caller.organizationId,
+        actor: actorOf(caller),
+        action: 'verification.created',
+        resource: { kind: 'verification', id },
+        changes: { backupId, level },
+      });
       return inserted;
     });
     const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-    this.bus.emit('verification.queued', { organizationId: caller.organizationId, runId: id, backupId, source, attempt: 0, durationMs: null, error: null });
+    this.bus.emit('verification.queued', {
+      organizationId: caller.organizationId,
+      runId: id,
+      backupId,
+      source,
+      attempt: 0,
+      durationMs: null,
+      error: null,
+    });
     this.queue.wake('verification');
     await this.cache.invalidate(caller.organizationId, ['verifications']);
     return row;

@@ -9,6 +9,7 @@ export type CacheTtl = keyof typeof CACHE_TTL_MS;
 /** Builders of every key, so that no two uses can meet by accident. */
 export const cacheKeys = {
   /** The answer to a GET: who asks from which organization with which permissions, and for what. */
-  answer: (organizationId: string, generation: string, permissions: Iterable<string>, url: string) => `answer|${organizationId}|${generation}|${[...permissions].sort().join(',')}|${url}`,
+  answer: (organizationId: string, generation: string, permissions: Iterable<string>, url: string) =>
+    `answer|${organizationId}|${generation}|${[...permissions].sort().join(',')}|${url}`,
   value: (organizationId: string, generation: string, name: string) => `value|${organizationId}|${generation}|${name}`,
 } as const;

@@ -57,7 +57,13 @@ export class CacheService implements OnModuleInit, OnModuleDestroy {
   }
 
   /** The kept value, or the one that `make` gives now. */
-  async getOrSet<T>(organizationId: string, topics: readonly CacheTopic[], name: string, ttl: CacheTtl, make: () => Promise<T>): Promise<T> {
+  async getOrSet<T>(
+    organizationId: string,
+    topics: readonly CacheTopic[],
+    name: string,
+    ttl: CacheTtl,
+    make: () => Promise<T>,
+  ): Promise<T> {
     const key = cacheKeys.value(organizationId, this.generation(organizationId, topics), name);
     const kept = await this.get<T>(key);
     if (kept !== undefined) return kept;
@@ -72,7 +78,10 @@ export class CacheService implements OnModuleInit, OnModuleDestroy {
     if (!this.catalog.pool) return;
     const message = JSON.stringify({ from: this.process, organizationId, topics });
     await this.catalog.pool.query('SELECT pg_notify($1, $2)', [CHANNEL, message]).catch((error: unknown) => {
-      this.logger.warn({ event: 'cache.not-told', err: error }, 'the other processes will see this change when their answers expire');
+      this.logger.warn(
+        { event: 'cache.not-told', err: error },
+        'the other processes will see this change when their answers expire',
+      );
     });
   }
 
@@ -107,7 +116,11 @@ export class CacheService implements OnModuleInit, OnModuleDestroy {
   }
 
   private told(payload: string): void {
-    const { from, organizationId, topics } = JSON.parse(payload) as { from: string; organizationId: string; topics: CacheTopic[] };
+    const { from, organizationId, topics } = JSON.parse(payload) as {
+      from: string;
+      organizationId: string;
+      topics: CacheTopic[];
+    };
     if (from === this.process) return;
     for (const topic of topics) if (CACHE_TOPICS.includes(topic)) this.bump(organizationId, topic);
   }

@@ -1,4 +1,12 @@
-import { applyDecorators, type CallHandler, type ExecutionContext, Injectable, type NestInterceptor, SetMetadata, UseInterceptors } from '@nestjs/common';
+import {
+  applyDecorators,
+  type CallHandler,
+  type ExecutionContext,
+  Injectable,
+  type NestInterceptor,
+  SetMetadata,
+  UseInterceptors,
+} from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import type { Request, Response } from 'express';
 import { mergeMap, type Observable, of } from 'rxjs';
@@ -20,7 +28,8 @@ interface Kept {
 }
 
 /** Keeps the answers of a GET route, each for callers of the same organization with the same permissions, until one of the topics changes. */
-export const CachedRead = (ttl: CacheTtl, ...topics: CacheTopic[]) => applyDecorators(SetMetadata(CACHED, { ttl, topics } satisfies CachedOptions), UseInterceptors(CachedReadInterceptor));
+export const CachedRead = (ttl: CacheTtl, ...topics: CacheTopic[]) =>
+  applyDecorators(SetMetadata(CACHED, { ttl, topics } satisfies CachedOptions), UseInterceptors(CachedReadInterceptor));
 
 /** Serves kept answers; `X-Cache` says `HIT` or `MISS`. */
 @Injectable()
@@ -32,11 +41,18 @@ export class CachedReadInterceptor implements NestInterceptor {
 
   async intercept(context: ExecutionContext, next: CallHandler): Promise<Observable<unknown>> {
     const options = this.reflector.get<CachedOptions | undefined>(CACHED, context.getHandler());
-    const request = context.switchToHttp().getRequest<Request & { identity?: { organizationId: string; permissions: Iterable<string> } }>();
+    const request = context
+      .switchToHttp()
+      .getRequest<Request & { identity?: { organizationId: string; permissions: Iterable<string> } }>();
     const { identity } = request;
     if (!options || !identity || request.method !== 'GET') return next.handle();
     const { organizationId } = identity;
-    const key = cacheKeys.answer(organizationId, this.cache.generation(organizationId, options.topics), identity.permissions, request.originalUrl);
+    const key = cacheKeys.answer(
+      organizationId,
+      this.cache.generation(organizationId, options.topics),
+      identity.permissions,
+      request.originalUrl,
+    );
     const kept = await this.cache.get<Kept>(key);
     const response = context.switchToHttp().getResponse<Response>();
     response.setHeader('X-Cache', kept === undefined ? 'MISS' : 'HIT');

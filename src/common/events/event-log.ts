@@ -5,7 +5,12 @@ import type { EventName } from './event-map.js';
 /** The one place where domain events enter the log: same fields everywhere, under the logger of their first word. */
 @Injectable()
 export class EventLog implements OnModuleInit {
-  private readonly loggers = { api: new Logger('api'), backup: new Logger('backup'), restore: new Logger('restore'), verification: new Logger('verification') };
+  private readonly loggers = {
+    api: new Logger('api'),
+    backup: new Logger('backup'),
+    restore: new Logger('restore'),
+    verification: new Logger('verification'),
+  };
 
   constructor(private readonly bus: EventBus) {}
 

@@ -1,5 +1,18 @@
 import { applyDecorators, HttpCode, type Type } from '@nestjs/common';
-import { ApiBadRequestResponse, ApiConflictResponse, ApiExtraModels, ApiForbiddenResponse, ApiInternalServerErrorResponse, ApiNotFoundResponse, ApiOkResponse, ApiServiceUnavailableResponse, ApiTooManyRequestsResponse, ApiUnauthorizedResponse, ApiUnprocessableEntityResponse, getSchemaPath } from '@nestjs/swagger';
+import {
+  ApiBadRequestResponse,
+  ApiConflictResponse,
+  ApiExtraModels,
+  ApiForbiddenResponse,
+  ApiInternalServerErrorResponse,
+  ApiNotFoundResponse,
+  ApiOkResponse,
+  ApiServiceUnavailableResponse,
+  ApiTooManyRequestsResponse,
+  ApiUnauthorizedResponse,
+  ApiUnprocessableEntityResponse,
+  getSchemaPath,
+} from '@nestjs/swagger';
 import { ErrorAnswerDto, PageMetaDto } from './answers.dto.js';
 
 /** Errors that only some routes answer with. */
@@ -8,12 +21,18 @@ type SomeError = 404 | 409 | 422 | 503;
 const SOME_ERRORS = {
   404: ApiNotFoundResponse({ type: ErrorAnswerDto, description: 'There is no such thing in this organization' }),
   409: ApiConflictResponse({ type: ErrorAnswerDto, description: 'It is in a state that does not allow this' }),
-  422: ApiUnprocessableEntityResponse({ type: ErrorAnswerDto, description: 'A check before the work said no; the sentence says how to mend it' }),
+  422: ApiUnprocessableEntityResponse({
+    type: ErrorAnswerDto,
+    description: 'A check before the work said no; the sentence says how to mend it',
+  }),
   503: ApiServiceUnavailableResponse({ type: ErrorAnswerDto, description: 'Something that is needed does not answer' }),
 } as const;
 
 /** Documents a route's answer in its envelope, and every error it can give; successes are always 200. */
-export function Answers(model: Type, options: { page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {}) {
+export function Answers(
+  model: Type,
+  options: { page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {},
+) {
   const item = { $ref: getSchemaPath(model) };
   const many = options.page === true || options.list === true;
   return applyDecorators(
@@ -37,10 +56,17 @@ export function Answers(model: Type, options: { page?: boolean; list?: boolean; 
 }
 
 /** Documents a route that answers with bytes or text. */
-export function AnswersRaw(contentType: string, description: string, options: { errors?: readonly SomeError[]; public?: boolean; binary?: boolean } = {}) {
+export function AnswersRaw(
+  contentType: string,
+  description: string,
+  options: { errors?: readonly SomeError[]; public?: boolean; binary?: boolean } = {},
+) {
   return applyDecorators(
     HttpCode(200),
-    ApiOkResponse({ description, content: { [contentType]: { schema: { type: 'string', ...(options.binary ? { format: 'binary' } : {}) } } } }),
+    ApiOkResponse({
+      description,
+      content: { [contentType]: { schema: { type: 'string', ...(options.binary ? { format: 'binary' } : {}) } } },
+    }),
     ...commonErrors(options.public === true),
     ...(options.errors ?? []).map((status) => SOME_ERRORS[status]),
   );
@@ -51,8 +77,14 @@ function commonErrors(isPublic: boolean) {
     ApiBadRequestResponse({ type: ErrorAnswerDto, description: 'The request is not valid; `fields` says where' }),
     ...(isPublic
       ? []
-      : [ApiUnauthorizedResponse({ type: ErrorAnswerDto, description: 'No key, or one that is not known' }), ApiForbiddenResponse({ type: ErrorAnswerDto, description: 'The key lacks the permission' })]),
+      : [
+          ApiUnauthorizedResponse({ type: ErrorAnswerDto, description: 'No key, or one that is not known' }),
+          ApiForbiddenResponse({ type: ErrorAnswerDto, description: 'The key lacks the permission' }),
+        ]),
     ApiTooManyRequestsResponse({ type: ErrorAnswerDto, description: 'Over the rate limit; wait for `Retry-After` seconds' }),
-    ApiInternalServerErrorResponse({ type: ErrorAnswerDto, description: 'A fault of the server; its log has the cause under the request id' }),
+    ApiInternalServerErrorResponse({
+      type: ErrorAnswerDto,
+      description: 'A fault of the server; its log has the cause under the request id',
+    }),
   ];
 }

@@ -5,7 +5,9 @@ import { EngineError } from '../../engine/errors.js';
 import { ApiError, ERROR_STATUS, type ErrorCode, fromEngineError } from '../errors.js';
 import { requestContext } from './request-context.js';
 
-const CODE_OF_STATUS = new Map<number, ErrorCode>(Object.entries(ERROR_STATUS).map(([code, status]) => [status, code as ErrorCode]));
+const CODE_OF_STATUS = new Map<number, ErrorCode>(
+  Object.entries(ERROR_STATUS).map(([code, status]) => [status, code as ErrorCode]),
+);
 const UNIQUE_VIOLATION = '23505';
 /** SQLSTATE classes and Node codes which say that the catalog does not answer. */
 const CATALOG_GONE = /^(08|57P|53)|^(ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTFOUND|EPIPE)$/;
@@ -40,23 +42,39 @@ export class ErrorFilter implements ExceptionFilter {
 export function toApiError(thrown: unknown, request?: { method: string; path: string }): ApiError {
   if (thrown instanceof ApiError) return thrown;
   if (thrown instanceof EngineError) return fromEngineError(thrown);
-  if (thrown instanceof ThrottlerException) return new ApiError('RATE_LIMITED', 'Too many requests from you to this route; wait for the seconds in Retry-After.');
+  if (thrown instanceof ThrottlerException)
+    return new ApiError('RATE_LIMITED', 'Too many requests from you to this route; wait for the seconds in Retry-After.');
   if (thrown instanceof HttpException) return fromHttpException(thrown, request);
   const { code, type, status } = (thrown ?? {}) as { code?: unknown; type?: unknown; status?: unknown };
   // body-parser's errors are no HttpExceptions.
-  if (type === 'entity.too.large') return new ApiError('PAYLOAD_TOO_LARGE', 'The body is larger than this server takes (BODY_LIMIT_BYTES).');
-  if (typeof type === 'string' && typeof status === 'number' && status < 500) return new ApiError('VALIDATION_ERROR', 'The body could not be read; send valid JSON with content-type application/json in UTF-8.');
-  if (code === UNIQUE_VIOLATION) return new ApiError('CONFLICT', 'Something with this name exists already; choose another name.', undefined, { cause: thrown });
-  if (typeof code === 'string' && CATALOG_GONE.test(code)) return new ApiError('UNAVAILABLE', 'The catalog does not answer at the moment; try again.', undefined, { cause: thrown });
-  return new ApiError('INTERNAL_ERROR', 'Something went wrong on our side; the log has it under this request id.', undefined, { cause: thrown });
+  if (type === 'entity.too.large')
+    return new ApiError('PAYLOAD_TOO_LARGE', 'The body is larger than this server takes (BODY_LIMIT_BYTES).');
+  if (typeof type === 'string' && typeof status === 'number' && status < 500)
+    return new ApiError(
+      'VALIDATION_ERROR',
+      'The body could not be read; send valid JSON with content-type application/json in UTF-8.',
+    );
+  if (code === UNIQUE_VIOLATION)
+    return new ApiError('CONFLICT', 'Something with this name exists already; choose another name.', undefined, {
+      cause: thrown,
+    });
+  if (typeof code === 'string' && CATALOG_GONE.test(code))
+    return new ApiError('UNAVAILABLE', 'The catalog does not answer at the moment; try again.', undefined, { cause: thrown });
+  return new ApiError('INTERNAL_ERROR', 'Something went wrong on our side; the log has it under this request id.', undefined, {
+    cause: thrown,
+  });
 }
 
 function fromHttpException(thrown: HttpException, request?: { method: string; path: string }): ApiError {
   const code = CODE_OF_STATUS.get(thrown.getStatus());
-  if (code === 'NOT_FOUND' && request) return new ApiError('NOT_FOUND', `There is no route ${request.method} ${request.path}; /api/docs lists them.`);
+  if (code === 'NOT_FOUND' && request)
+    return new ApiError('NOT_FOUND', `There is no route ${request.method} ${request.path}; /api/docs lists them.`);
   if (code && thrown.getStatus() < 500) return new ApiError(code, sentence(thrown.message));
   if (thrown.getStatus() < 500) return new ApiError('VALIDATION_ERROR', sentence(thrown.message));
-  return new ApiError(code ?? 'INTERNAL_ERROR', code === 'UNAVAILABLE' ? sentence(thrown.message) : 'Something went wrong on our side; the log has it under this request id.');
+  return new ApiError(
+    code ?? 'INTERNAL_ERROR',
+    code === 'UNAVAILABLE' ? sentence(thrown.message) : 'Something went wrong on our side; the log has it under this request id.',
+  );
 }
 
 function sentence(message: string): string {

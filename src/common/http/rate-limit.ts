@@ -1,6 +1,13 @@
 import { applyDecorators, type ExecutionContext, Inject, Injectable, SetMetadata } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
-import { getOptionsToken, getStorageToken, SkipThrottle, ThrottlerGuard, type ThrottlerModuleOptions, type ThrottlerStorage } from '@nestjs/throttler';
+import {
+  getOptionsToken,
+  getStorageToken,
+  SkipThrottle,
+  ThrottlerGuard,
+  type ThrottlerModuleOptions,
+  type ThrottlerStorage,
+} from '@nestjs/throttler';
 import { LRUCache } from 'lru-cache';
 import { type RateTier, Settings } from '../../config/settings.js';
 
@@ -8,7 +15,8 @@ const TIER = 'backstay:rate-tier';
 const MINUTE_MS = 60_000;
 
 /** Which of the contract's rate tiers a route belongs to; routes without one are of `default`. */
-export const RateLimit = (tier: RateTier | 'none') => (tier === 'none' ? applyDecorators(SetMetadata(TIER, tier), SkipThrottle()) : SetMetadata(TIER, tier));
+export const RateLimit = (tier: RateTier | 'none') =>
+  tier === 'none' ? applyDecorators(SetMetadata(TIER, tier), SkipThrottle()) : SetMetadata(TIER, tier);
 
 /** The throttler's options: one throttler named `default`, whose limit is the tier's. */
 export function throttlerOptions(settings: Settings, reflector: Reflector): ThrottlerModuleOptions {
@@ -27,7 +35,11 @@ function tierOf(reflector: Reflector, context: ExecutionContext): RateTier {
 /** Counts per identity when there is one, else per address. */
 @Injectable()
 export class RateLimitGuard extends ThrottlerGuard {
-  constructor(@Inject(getOptionsToken()) options: ThrottlerModuleOptions, @Inject(getStorageToken()) storage: ThrottlerStorage, reflector: Reflector) {
+  constructor(
+    @Inject(getOptionsToken()) options: ThrottlerModuleOptions,
+    @Inject(getStorageToken()) storage: ThrottlerStorage,
+    reflector: Reflector,
+  ) {
     super(options, storage, reflector);
   }
 

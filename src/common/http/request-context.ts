@@ -35,7 +35,11 @@ export function requestIdOf(request: { headers: Record<string, string | string[]
 }
 
 /** Gives each request its id (also in the answer's `x-request-id`) and a context that logs and audit entries read. */
-export function requestContextMiddleware(request: Request & { requestId?: string }, response: Response, next: NextFunction): void {
+export function requestContextMiddleware(
+  request: Request & { requestId?: string },
+  response: Response,
+  next: NextFunction,
+): void {
   const requestId = requestIdOf(request);
   request.requestId = requestId;
   response.setHeader('x-request-id', requestId);

@@ -17,7 +17,9 @@ export function fieldsOf(errors: readonly ValidationError[], path = ''): Record<
   const fields: Record<string, string> = {};
   for (const error of errors) {
     const name = path ? `${path}.${error.property}` : error.property;
-    const reasons = Object.entries(error.constraints ?? {}).map(([rule, text]) => (rule === 'whitelistValidation' ? 'is not a field of this request' : withoutName(text, error.property)));
+    const reasons = Object.entries(error.constraints ?? {}).map(([rule, text]) =>
+      rule === 'whitelistValidation' ? 'is not a field of this request' : withoutName(text, error.property),
+    );
     if (reasons.length > 0) fields[name] = reasons.join(', and ');
     Object.assign(fields, fieldsOf(error.children ?? [], name));
   }

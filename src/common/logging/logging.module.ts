@@ -24,14 +24,30 @@ export const LoggingModule = LoggerModule.forRootAsync({
       customProps: () => ({ event: 'api.request' }),
       quietReqLogger: true,
       serializers: {
-        req: (request: { method: string; url: string; remoteAddress: string }) => ({ method: request.method, path: redact(request.url), address: request.remoteAddress }),
+        req: (request: { method: string; url: string; remoteAddress: string }) => ({
+          method: request.method,
+          path: redact(request.url),
+          address: request.remoteAddress,
+        }),
         res: (response: { statusCode: number }) => ({ status: response.statusCode }),
         err: (error: Error) => {
           const plain = stdSerializers.err(error);
-          return { type: plain.type, message: redact(plain.message), stack: redact(plain.stack), ...('code' in plain ? { code: plain.code as string } : {}) };
+          return {
+            type: plain.type,
+            message: redact(plain.message),
+            stack: redact(plain.stack),
+            ...('code' in plain ? { code: plain.code as string } : {}),
+          };
         },
       },
-      ...(settings.logFormat === 'pretty' ? { transport: { target: 'pino-pretty', options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname,reqId' } } } : {}),
+      ...(settings.logFormat === 'pretty'
+        ? {
+            transport: {
+              target: 'pino-pretty',
+              options: { singleLine: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname,reqId' },
+            },
+          }
+        : {}),
     },
   }),
 });
@@ -39,5 +55,9 @@ export const LoggingModule = LoggerModule.forRootAsync({
 function contextFields(): object {
   const context = requestContext();
   if (!context) return {};
-  return { requestId: context.requestId, ...(context.actor ? { actor: `${context.actor.kind}:${context.actor.id}` } : {}), ...(context.organizationId ? { organizationId: context.organizationId } : {}) };
+  return {
+    requestId: context.requestId,
+    ...(context.actor ? { actor: `${context.actor.kind}:${context.actor.id}` } : {}),
+    ...(context.organizationId ? { organizationId: context.organizationId } : {}),
+  };
 }

@@ -4,7 +4,11 @@ export const REDACTED_PATHS = [
   'req.headers["x-api-key"]',
   'req.headers.cookie',
   'res.headers["set-cookie"]',
-  ...['password', 'secret', 'key', 'token', 'url', 'identity', 'connectionString'].flatMap((name) => [name, `*.${name}`, `*.*.${name}`]),
+  ...['password', 'secret', 'key', 'token', 'url', 'identity', 'connectionString'].flatMap((name) => [
+    name,
+    `*.${name}`,
+    `*.*.${name}`,
+  ]),
 ];
 
 const URL_CREDENTIALS = /([a-z][a-z0-9+.-]*:\/\/[^\s:/@]*):[^\s/@]*@/gi;
@@ -14,5 +18,9 @@ const AGE_KEYS = /AGE-SECRET-KEY-1[0-9A-Z]+/gi;
 
 /** Takes credentials out of free text, such as a driver's message. */
 export function redact(text: string): string {
-  return text.replace(URL_CREDENTIALS, '$1:***@').replace(KEYWORD_SECRETS, '$1$2***').replace(API_KEYS, 'bsk_***').replace(AGE_KEYS, 'AGE-SECRET-KEY-***');
+  return text
+    .replace(URL_CREDENTIALS, '$1:***@')
+    .replace(KEYWORD_SECRETS, '$1$2***')
+    .replace(API_KEYS, 'bsk_***')
+    .replace(AGE_KEYS, 'AGE-SECRET-KEY-***');
 }
