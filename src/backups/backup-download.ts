@@ -76,15 +76,13 @@ export class BackupDownload {
     response.setHeader('ETag', `"${artifact.stored_sha256}"`);
     if (range === null) {
       response.setHeader('Content-Range', `bytes */${artifact.stored_bytes}`);
-      response
-        .status(416)
-        .json({
-          success: false,
-          error: `The range lies outside of the artifact's ${artifact.stored_bytes} bytes.`,
-          code: 'VALIDATION_ERROR',
-          fields: { range: 'lies outside of the artifact' },
-          requestId: response.getHeader('x-request-id'),
-        });
+      response.status(416).json({
+        success: false,
+        error: `The range lies outside of the artifact's ${artifact.stored_bytes} bytes.`,
+        code: 'VALIDATION_ERROR',
+        fields: { range: 'lies outside of the artifact' },
+        requestId: response.getHeader('x-request-id'),
+      });
       return;
     }
     const body = await this.store.read(objectKey(backup.prefix, artifact.name), { ...range, signal });

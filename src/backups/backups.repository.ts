@@ -160,17 +160,15 @@ export class BackupsRepository {
       )
       .execute();
     for (let start = 0; start < contents.tables.length; start += ROWS_PER_INSERT) {
-      const rows = contents.tables
-        .slice(start, start + ROWS_PER_INSERT)
-        .map((table, index) => ({
-          backup_id: id,
-          ordinal: start + index,
-          schema_name: table.schema,
-          table_name: table.name,
-          row_count: table.rows,
-          byte_count: table.bytes,
-          sha256: table.sha256,
-        }));
+      const rows = contents.tables.slice(start, start + ROWS_PER_INSERT).map((table, index) => ({
+        backup_id: id,
+        ordinal: start + index,
+        schema_name: table.schema,
+        table_name: table.name,
+        row_count: table.rows,
+        byte_count: table.bytes,
+        sha256: table.sha256,
+      }));
       await trx.insertInto('backup_tables').values(rows).execute();
     }
     await trx
