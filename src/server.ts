@@ -7,6 +7,7 @@ import { Logger } from 'nestjs-pino';
 import { AppModule, type Foundation } from './app.module.js';
 import { Catalog } from './catalog/catalog.js';
 import type { Settings } from './config/settings.js';
+import { QuietLogger } from './common/logging/quiet-logger.js';
 import { configureHttp } from './http.js';
 import { openInstallation } from './installation/installation.js';
 import { createDefaultSource } from './installation/default-source.js';
@@ -53,7 +54,7 @@ async function createApp(foundation: Foundation): Promise<NestExpressApplication
     forceCloseConnections: true,
     abortOnError: false,
   });
-  app.useLogger(app.get(Logger));
+  app.useLogger(new QuietLogger(app.get(Logger)));
   configureHttp(app, foundation.settings);
   setUpDocs(app, foundation.settings);
   return app;

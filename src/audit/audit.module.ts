@@ -1,7 +1,8 @@
 import { Global, Module } from '@nestjs/common';
 import { AuditService } from './audit.service.js';
+import { Changes } from './changes.js';
 
 /** The audit port: every module writes to it. */
 @Global()
-@Module({ providers: [AuditService], exports: [AuditService] })
+@Module({ providers: [AuditService, Changes], exports: [AuditService, Changes] })
 export class AuditModule {}

@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { RunsRepository } from '../jobs/runs.repository.js';
+import { RunControl } from '../jobs/run-control.js';
 import { toBackupDetails } from './backup-view.js';
 import type { BackupDetailsDto } from './backup.dto.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
@@ -9,7 +9,7 @@ import { type BackupRow, BackupsRepository } from './backups.repository.js';
 export class BackupDetails {
   constructor(
     private readonly backups: BackupsRepository,
-    private readonly runs: RunsRepository,
+    private readonly runs: RunControl,
   ) {}
 
   async of(backup: BackupRow): Promise<BackupDetailsDto> {

@@ -11,7 +11,7 @@ import { Installation } from '../installation/installation.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
 
 /** What is younger may belong to a run that is just beginning. */
-export const SWEEP_MIN_AGE_MS = 3_600_000;
+const SWEEP_MIN_AGE_MS = 3_600_000;
 
 /** Removes what no run owns, and backups whose time in the trash is over. Only ever of this installation. */
 @Injectable()

@@ -1,18 +1,15 @@
 import { Injectable } from '@nestjs/common';
 import { createHash } from 'node:crypto';
-import { AuditService } from '../audit/audit.service.js';
+import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
-import { Catalog, type Trx } from '../catalog/catalog.js';
-import { CacheService } from '../common/cache/cache.service.js';
+import { Catalog } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
-import { EventBus } from '../common/events/event-bus.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import { backupPrefix } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
-import { JobQueue } from '../jobs/job-queue.js';
 import { hasEnded } from '../jobs/run.js';
-import { RunsRepository } from '../jobs/runs.repository.js';
+import { RunControl } from '../jobs/run-control.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { type BackupType, COMPONENTS_OF_TYPE } from './backup.js';
 import type { CreateBackupDto, ListBackupsDto } from './backup.dto.js';
@@ -27,12 +24,9 @@ export class BackupsService {
     private readonly backups: BackupsRepository,
     private readonly catalog: Catalog,
     private readonly sources: SourcesService,
-    private readonly queue: JobQueue,
-    private readonly runs: RunsRepository,
+    private readonly runs: RunControl,
     private readonly installation: Installation,
-    private readonly audit: AuditService,
-    private readonly cache: CacheService,
-    private readonly bus: EventBus,
+    private readonly changes: Changes,
   ) {}
 
   async list(caller: Identity, filter: ListBackupsDto): Promise<Page<BackupRow>> {
@@ -86,8 +80,8 @@ export class BackupsService {
         requestHash: idempotencyKey === undefined ? null : requestHash,
         requestedBy: actorOf(caller),
       });
-      await this.queue.enqueue(trx, 'backup', id);
-      await this.record(trx, caller, 'backup.created', id, { type, source: source.name });
+      await this.runs.enqueue(trx, 'backup', id);
+      await this.changes.record(trx, caller, 'backup.created', id, { type, source: source.name });
       return { backup, isNew: true };
     });
     if (!row.isNew) {
@@ -96,44 +90,20 @@ export class BackupsService {
         `The Idempotency-Key was used before with another request (it made ${row.backup.id}); take a new key for a new request.`,
       );
     }
-    this.bus.emit('backup.queued', {
-      organizationId: caller.organizationId,
-      runId: id,
-      backupId: id,
-      source: { id: source.id, name: source.name },
-      attempt: 0,
-      durationMs: null,
-      error: null,
-    });
-    this.queue.wake('backup');
-    await this.changed(caller, id);
+    await this.runs.queued('backup', id);
+    await this.changes.committed(caller, 'backup', id, ['backups']);
     return row.backup;
   }
 
   /** Ends a queued backup at once; a running one as soon as its worker hears of it. */
   async cancel(caller: Identity, id: string): Promise<BackupRow> {
-    const backup = await this.get(caller.organizationId, id);
+    await this.get(caller.organizationId, id);
     const ended = await this.catalog.transaction(async (trx) => {
-      const run = await this.runs.requestCancel(trx, caller.organizationId, 'backup', id);
-      if (!run || hasEnded(run.status))
-        throw Errors.conflict(`The backup has ${run?.status ?? backup.status} already; there is nothing to cancel.`);
-      if (run.status === 'queued') await this.runs.end(trx, 'backup', id, 'canceled', null);
-      await this.record(trx, caller, 'backup.canceled', id, {});
-      return run.status === 'queued';
+      await this.changes.record(trx, caller, 'backup.canceled', id, {});
+      return this.runs.cancel(trx, caller.organizationId, 'backup', id);
     });
-    if (ended) {
-      const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-      this.bus.emit('backup.canceled', {
-        organizationId: caller.organizationId,
-        runId: id,
-        backupId: id,
-        source,
-        attempt: backup.attempt,
-        durationMs: null,
-        error: null,
-      });
-    }
-    await this.changed(caller, id);
+    if (ended) await this.runs.tell('backup', 'canceled', id);
+    await this.changes.committed(caller, 'backup', id, ['backups']);
     return this.get(caller.organizationId, id);
   }
 
@@ -141,9 +111,9 @@ export class BackupsService {
     await this.get(caller.organizationId, id);
     await this.catalog.transaction(async (trx) => {
       await this.backups.setPinned(trx, id, pinned);
-      await this.record(trx, caller, pinned ? 'backup.pinned' : 'backup.unpinned', id, {});
+      await this.changes.record(trx, caller, pinned ? 'backup.pinned' : 'backup.unpinned', id, {});
     });
-    await this.changed(caller, id);
+    await this.changes.committed(caller, 'backup', id, ['backups']);
     return this.get(caller.organizationId, id);
   }
 
@@ -160,9 +130,9 @@ export class BackupsService {
       if ((await this.backups.openUses(trx, id)) > 0)
         throw Errors.conflict('A restore or verification of this backup is queued or running; wait for it or cancel it first.');
       await this.backups.setTrashed(trx, id, true);
-      await this.record(trx, caller, 'backup.deleted', id, {});
+      await this.changes.record(trx, caller, 'backup.deleted', id, {});
     });
-    await this.changed(caller, id);
+    await this.changes.committed(caller, 'backup', id, ['backups']);
     return this.get(caller.organizationId, id);
   }
 
@@ -174,35 +144,15 @@ export class BackupsService {
       if (!backup) throw Errors.notFound('backup', id);
       if (!backup.deleted_at) throw Errors.conflict('The backup does not lie in the trash.');
       await this.backups.setTrashed(trx, id, false);
-      await this.record(trx, caller, 'backup.undeleted', id, {});
+      await this.changes.record(trx, caller, 'backup.undeleted', id, {});
     });
-    await this.changed(caller, id);
+    await this.changes.committed(caller, 'backup', id, ['backups']);
     return this.get(caller.organizationId, id);
-  }
-
-  private async record(trx: Trx, caller: Identity, action: string, id: string, changes: object): Promise<void> {
-    await this.audit.record(trx, {
-      organizationId: caller.organizationId,
-      actor: actorOf(caller),
-      action,
-      resource: { kind: 'backup', id },
-      changes,
-    });
-  }
-
-  private async changed(caller: Identity, id: string): Promise<void> {
-    await this.cache.invalidate(caller.organizationId, ['backups']);
-    this.bus.emit('api.changed', {
-      organizationId: caller.organizationId,
-      actor: actorOf(caller),
-      resourceKind: 'backup',
-      resourceId: id,
-    });
   }
 }
 
 /** Anything that is not exactly an id is refused before it touches anything. @throws VALIDATION_ERROR */
-export function assertBackupId(id: string): string {
+function assertBackupId(id: string): string {
   if (ID.test(id)) return id;
   throw Errors.validation({ id: 'is not the id of a backup (backup_2025-12-22_14-30-00_k7m2qd)' });
 }

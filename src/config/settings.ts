@@ -1,10 +1,10 @@
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
-export const ROLES = ['all', 'api', 'worker'] as const;
+const ROLES = ['all', 'api', 'worker'] as const;
 export type ProcessRole = (typeof ROLES)[number];
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export const LOG_FORMATS = ['json', 'pretty'] as const;
-export const RATE_TIERS = ['default', 'strict', 'lenient'] as const;
+const RATE_TIERS = ['default', 'strict', 'lenient'] as const;
 export type RateTier = (typeof RATE_TIERS)[number];
 
 /** Everything that an operator can set, read once from the environment at start. The class is also Nest's token. */

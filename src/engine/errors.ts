@@ -2,7 +2,7 @@
  * What can go wrong in the engine. A code is stable and machine-readable; the message says what happened and to what;
  * the hint says how to mend it. Neither ever holds a secret.
  */
-export const ENGINE_ERROR_CODES = [
+const ENGINE_ERROR_CODES = [
   'CONNECTION_INVALID',
   'SOURCE_UNREACHABLE',
   'AUTHENTICATION_FAILED',

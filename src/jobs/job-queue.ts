@@ -4,7 +4,7 @@ import { fromKysely, PgBoss } from 'pg-boss';
 import { Catalog, type Trx } from '../catalog/catalog.js';
 import { RUN_KINDS, type RunKind } from './run.js';
 
-export interface RunJob {
+interface RunJob {
   runId: string;
 }
 

@@ -1,6 +1,7 @@
 import { Global, Module } from '@nestjs/common';
 import { DiscoveryModule } from '@nestjs/core';
 import { JobQueue } from './job-queue.js';
+import { RunControl } from './run-control.js';
 import { RunEvents } from './run-events.js';
 import { RunRecovery } from './run-recovery.js';
 import { RunWatcher } from './run-watcher.js';
@@ -11,7 +12,7 @@ import { RunsRepository } from './runs.repository.js';
 @Global()
 @Module({
   imports: [DiscoveryModule],
-  providers: [JobQueue, RunEvents, RunRecovery, RunWatcher, RunWorker, RunsRepository],
-  exports: [JobQueue, RunEvents, RunWatcher, RunsRepository],
+  providers: [JobQueue, RunControl, RunEvents, RunRecovery, RunWatcher, RunWorker, RunsRepository],
+  exports: [JobQueue, RunControl, RunWatcher],
 })
 export class JobsModule {}

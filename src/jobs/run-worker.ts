@@ -52,7 +52,7 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
   async beforeApplicationShutdown(): Promise<void> {
     await this.queue.stopWorking();
     const grace = setTimeout(() => this.held.forEach((run) => run.stop('shutdown')), this.settings.shutdownGraceSeconds * 1000);
-    while (this.busy.size > 0) await Promise.allSettled([...this.busy]);
+    while (this.busy.size > 0) await Promise.allSettled(this.busy);
     clearTimeout(grace);
     await this.queue.stop();
   }
@@ -143,7 +143,7 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
 }
 
 /** What a run's failure is to its owner; anything unknown stays in the log. */
-export function toRunError(thrown: unknown): RunErrorColumn {
+function toRunError(thrown: unknown): RunErrorColumn {
   if (thrown instanceof EngineError) return { code: thrown.code, message: redact(thrown.message), hint: redact(thrown.hint) };
   return {
     code: 'INTERNAL_ERROR',

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
-import { AuditService } from '../audit/audit.service.js';
-import { actorOf, type Identity } from '../auth/identity.js';
+import { Changes } from '../audit/changes.js';
+import type { Identity } from '../auth/identity.js';
 import { Catalog } from '../catalog/catalog.js';
 import type { KeysDto } from './key.dto.js';
 import { ServerKeys } from './server-keys.js';
@@ -12,7 +12,7 @@ export class KeysService {
   constructor(
     private readonly keys: ServerKeys,
     private readonly catalog: Catalog,
-    private readonly audit: AuditService,
+    private readonly changes: Changes,
   ) {}
 
   async show(): Promise<KeysDto> {
@@ -36,12 +36,7 @@ export class KeysService {
         .updateTable('installation')
         .set({ keys_saved_at: sql<Date>`now()` })
         .execute();
-      await this.audit.record(trx, {
-        organizationId: caller.organizationId,
-        actor: actorOf(caller),
-        action: 'keys.confirmed-saved',
-        resource: { kind: 'keys', id: this.keys.recipient },
-      });
+      await this.changes.record(trx, caller, 'keys.confirmed-saved', this.keys.recipient);
     });
     return this.show();
   }

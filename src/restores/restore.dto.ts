@@ -22,11 +22,11 @@ import { PagingDto } from '../common/http/paging.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 
 /** How a restore reaches its target. */
-export const RESTORE_MODES = ['new-database', 'url'] as const;
+const RESTORE_MODES = ['new-database', 'url'] as const;
 export type RestoreMode = (typeof RESTORE_MODES)[number];
 
 /** Components that can be restored into a database. */
-export const RESTORABLE_COMPONENTS = ['database'] as const;
+const RESTORABLE_COMPONENTS = ['database'] as const;
 
 /** Where to restore to. */
 export class RestoreTargetDto {

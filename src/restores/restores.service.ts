@@ -1,16 +1,12 @@
 import { Injectable } from '@nestjs/common';
-import { AuditService } from '../audit/audit.service.js';
+import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
-import { CacheService } from '../common/cache/cache.service.js';
 import { Errors } from '../common/errors.js';
-import { EventBus } from '../common/events/event-bus.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
-import { JobQueue } from '../jobs/job-queue.js';
-import { hasEnded } from '../jobs/run.js';
-import { RunsRepository } from '../jobs/runs.repository.js';
+import { RunControl } from '../jobs/run-control.js';
 import { RestoreTargets } from './restore-targets.js';
 import type { CreateRestoreDto, ListRestoresDto } from './restore.dto.js';
 import { type RestoreRow, RestoresRepository } from './restores.repository.js';
@@ -25,11 +21,8 @@ export class RestoresService {
     private readonly backups: BackupsService,
     private readonly targets: RestoreTargets,
     private readonly catalog: Catalog,
-    private readonly queue: JobQueue,
-    private readonly runs: RunsRepository,
-    private readonly audit: AuditService,
-    private readonly cache: CacheService,
-    private readonly bus: EventBus,
+    private readonly runs: RunControl,
+    private readonly changes: Changes,
   ) {}
 
   async list(caller: Identity, filter: ListRestoresDto): Promise<Page<RestoreRow>> {
@@ -67,56 +60,23 @@ export class RestoresService {
         components: dto.components ?? ['database'],
         requestedBy: actorOf(caller),
       });
-      await this.queue.enqueue(trx, 'restore', id);
-      await this.audit.record(trx, {
-        organizationId: caller.organizationId,
-        actor: actorOf(caller),
-        action: 'restore.created',
-        resource: { kind: 'restore', id },
-        changes: { backupId, target: target.column },
-      });
+      await this.runs.enqueue(trx, 'restore', id);
+      await this.changes.record(trx, caller, 'restore.created', id, { backupId, target: target.column });
       return inserted;
     });
-    const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-    this.bus.emit('restore.queued', {
-      organizationId: caller.organizationId,
-      runId: id,
-      backupId,
-      source,
-      attempt: 0,
-      durationMs: null,
-      error: null,
-    });
-    this.queue.wake('restore');
-    await this.changed(caller, id);
+    await this.runs.queued('restore', id);
+    await this.changes.committed(caller, 'restore', id, ['restores']);
     return row;
   }
 
   async cancel(caller: Identity, id: string): Promise<RestoreRow> {
-    const restore = await this.get(caller.organizationId, id);
-    await this.catalog.transaction(async (trx) => {
-      const run = await this.runs.requestCancel(trx, caller.organizationId, 'restore', id);
-      if (!run || hasEnded(run.status))
-        throw Errors.conflict(`The restore has ${run?.status ?? restore.status} already; there is nothing to cancel.`);
-      if (run.status === 'queued') await this.runs.end(trx, 'restore', id, 'canceled', null);
-      await this.audit.record(trx, {
-        organizationId: caller.organizationId,
-        actor: actorOf(caller),
-        action: 'restore.canceled',
-        resource: { kind: 'restore', id },
-      });
+    await this.get(caller.organizationId, id);
+    const ended = await this.catalog.transaction(async (trx) => {
+      await this.changes.record(trx, caller, 'restore.canceled', id);
+      return this.runs.cancel(trx, caller.organizationId, 'restore', id);
     });
-    await this.changed(caller, id);
+    if (ended) await this.runs.tell('restore', 'canceled', id);
+    await this.changes.committed(caller, 'restore', id, ['restores']);
     return this.get(caller.organizationId, id);
-  }
-
-  private async changed(caller: Identity, id: string): Promise<void> {
-    await this.cache.invalidate(caller.organizationId, ['restores']);
-    this.bus.emit('api.changed', {
-      organizationId: caller.organizationId,
-      actor: actorOf(caller),
-      resourceKind: 'restore',
-      resourceId: id,
-    });
   }
 }

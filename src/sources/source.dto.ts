@@ -17,7 +17,7 @@ import {
 import { TLS_MODES, type TlsMode } from '../engine/postgres/connection.js';
 
 /** Kinds of sources. */
-export const SOURCE_KINDS = ['postgres'] as const;
+const SOURCE_KINDS = ['postgres'] as const;
 export type SourceKind = (typeof SOURCE_KINDS)[number];
 
 const HOUR_MS = 3_600_000;

@@ -1,10 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import { AuditService } from '../audit/audit.service.js';
-import { actorOf, type Identity } from '../auth/identity.js';
+import { Changes } from '../audit/changes.js';
+import type { Identity } from '../auth/identity.js';
 import { Catalog } from '../catalog/catalog.js';
-import { CacheService } from '../common/cache/cache.service.js';
 import { Errors } from '../common/errors.js';
-import { EventBus } from '../common/events/event-bus.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import type { PagingDto } from '../common/http/paging.dto.js';
 import { newId } from '../common/identifiers.js';
@@ -23,9 +21,7 @@ export class SourcesService {
     private readonly catalog: Catalog,
     private readonly settings: Settings,
     private readonly secrets: SecretBox,
-    private readonly audit: AuditService,
-    private readonly cache: CacheService,
-    private readonly bus: EventBus,
+    private readonly changes: Changes,
   ) {}
 
   async list(caller: Identity, { page, limit }: PagingDto): Promise<Page<SourceRow>> {
@@ -57,14 +53,14 @@ export class SourcesService {
     const values = this.valuesOf(id, dto.name, connection, optionsOf(dto, DEFAULT_SOURCE_OPTIONS));
     const row = await this.catalog.transaction(async (trx) => {
       const inserted = await this.sources.insert(trx, caller.organizationId, id, values);
-      await this.record(trx, caller, 'source.created', id, {
+      await this.changes.record(trx, caller, 'source.created', id, {
         name: dto.name,
         host: connection.host,
         database: connection.database,
       });
       return inserted;
     });
-    await this.changed(caller, id);
+    await this.changes.committed(caller, 'source', id, ['sources', 'backups']);
     return row;
   }
 
@@ -80,12 +76,12 @@ export class SourcesService {
     const row = await this.catalog.transaction(async (trx) => {
       const updated = await this.sources.update(trx, caller.organizationId, old.id, values);
       if (!updated) throw Errors.notFound('source', idOrName);
-      await this.record(trx, caller, 'source.updated', old.id, {
+      await this.changes.record(trx, caller, 'source.updated', old.id, {
         fields: Object.keys(dto).filter((name) => dto[name as keyof UpdateSourceDto] !== undefined),
       });
       return updated;
     });
-    await this.changed(caller, old.id);
+    await this.changes.committed(caller, 'source', old.id, ['sources', 'backups']);
     return row;
   }
 
@@ -96,9 +92,9 @@ export class SourcesService {
       if ((await this.sources.openRuns(trx, row.id)) > 0)
         throw Errors.conflict(`A backup of the source "${row.name}" is queued or running; wait for it or cancel it first.`);
       await this.sources.markDeleted(trx, caller.organizationId, row.id);
-      await this.record(trx, caller, 'source.deleted', row.id, { name: row.name });
+      await this.changes.record(trx, caller, 'source.deleted', row.id, { name: row.name });
     });
-    await this.changed(caller, row.id);
+    await this.changes.committed(caller, 'source', row.id, ['sources', 'backups']);
     return row;
   }
 
@@ -135,32 +131,6 @@ export class SourcesService {
         url: "is the catalog's own database (DATABASE_URL), which can't be a source; the server keeps its own backups of it",
       });
     }
-  }
-
-  private async record(
-    trx: Parameters<AuditService['record']>[0],
-    caller: Identity,
-    action: string,
-    id: string,
-    changes: object,
-  ): Promise<void> {
-    await this.audit.record(trx, {
-      organizationId: caller.organizationId,
-      actor: actorOf(caller),
-      action,
-      resource: { kind: 'source', id },
-      changes,
-    });
-  }
-
-  private async changed(caller: Identity, id: string): Promise<void> {
-    await this.cache.invalidate(caller.organizationId, ['sources', 'backups']);
-    this.bus.emit('api.changed', {
-      organizationId: caller.organizationId,
-      actor: actorOf(caller),
-      resourceKind: 'source',
-      resourceId: id,
-    });
   }
 }
 

@@ -116,7 +116,7 @@ export class Health {
 }
 
 /** The worst state of all. */
-export function worst(parts: readonly { status: HealthState }[]): HealthState {
+function worst(parts: readonly { status: HealthState }[]): HealthState {
   if (parts.some((part) => part.status === 'unhealthy')) return 'unhealthy';
   return parts.some((part) => part.status === 'degraded') ? 'degraded' : 'healthy';
 }

@@ -1,14 +1,11 @@
 import { Injectable } from '@nestjs/common';
-import { AuditService } from '../audit/audit.service.js';
+import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
-import { CacheService } from '../common/cache/cache.service.js';
 import { Errors } from '../common/errors.js';
-import { EventBus } from '../common/events/event-bus.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
-import { JobQueue } from '../jobs/job-queue.js';
-import { RunsRepository } from '../jobs/runs.repository.js';
+import { RunControl } from '../jobs/run-control.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { type CreateVerificationDto, HIGHEST_LEVEL } from './verification.dto.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
@@ -22,12 +19,9 @@ export class VerificationsService {
     private readonly verifications: VerificationsRepository,
     private readonly backups: BackupsService,
     private readonly catalog: Catalog,
-    private readonly queue: JobQueue,
-    private readonly runs: RunsRepository,
+    private readonly runs: RunControl,
     private readonly keys: ServerKeys,
-    private readonly audit: AuditService,
-    private readonly cache: CacheService,
-    private readonly bus: EventBus,
+    private readonly changes: Changes,
   ) {}
 
   async get(organizationId: string, id: string): Promise<VerificationRow> {
@@ -57,28 +51,12 @@ export class VerificationsService {
         level,
         requestedBy: actorOf(caller),
       });
-      await this.queue.enqueue(trx, 'verification', id);
-      await this.audit.record(trx, {
-        organizationId: caller.organizationId,
-        actor: actorOf(caller),
-        action: 'verification.created',
-        resource: { kind: 'verification', id },
-        changes: { backupId, level },
-      });
+      await this.runs.enqueue(trx, 'verification', id);
+      await this.changes.record(trx, caller, 'verification.created', id, { backupId, level });
       return inserted;
     });
-    const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
-    this.bus.emit('verification.queued', {
-      organizationId: caller.organizationId,
-      runId: id,
-      backupId,
-      source,
-      attempt: 0,
-      durationMs: null,
-      error: null,
-    });
-    this.queue.wake('verification');
-    await this.cache.invalidate(caller.organizationId, ['verifications']);
+    await this.runs.queued('verification', id);
+    await this.changes.committed(caller, 'verification', id, ['verifications']);
     return row;
   }
 }

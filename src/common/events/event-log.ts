@@ -1,4 +1,5 @@
 import { Injectable, Logger, type OnModuleInit } from '@nestjs/common';
+import { actorName } from '../http/request-context.js';
 import { EventBus } from './event-bus.js';
 import type { EventName } from './event-map.js';
 
@@ -17,8 +18,9 @@ export class EventLog implements OnModuleInit {
   onModuleInit(): void {
     this.bus.onAny((name, event) => {
       const logger = this.loggers[name.split('.')[0] as keyof typeof this.loggers];
-      if (isFailure(name)) logger.error({ event: name, ...event }, name);
-      else logger.log({ event: name, ...event }, name);
+      const line = { event: name, ...event, ...('actor' in event ? { actor: actorName(event.actor) } : {}) };
+      if (isFailure(name)) logger.error(line, name);
+      else logger.log(line, name);
     });
   }
 }

@@ -13,7 +13,7 @@ export interface RunEvent {
 }
 
 /** A write through the API. */
-export interface ChangeEvent {
+interface ChangeEvent {
   organizationId: string;
   actor: Actor;
   resourceKind: string;

@@ -39,7 +39,7 @@ export class ErrorFilter implements ExceptionFilter {
 }
 
 /** Maps anything thrown to the taxonomy. */
-export function toApiError(thrown: unknown, request?: { method: string; path: string }): ApiError {
+function toApiError(thrown: unknown, request?: { method: string; path: string }): ApiError {
   if (thrown instanceof ApiError) return thrown;
   if (thrown instanceof EngineError) return fromEngineError(thrown);
   if (thrown instanceof ThrottlerException)

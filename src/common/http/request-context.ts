@@ -9,6 +9,11 @@ export interface Actor {
   name: string;
 }
 
+/** How an actor is written in logs. */
+export function actorName(actor: Actor): string {
+  return `${actor.kind}:${actor.id}`;
+}
+
 export const SYSTEM_ACTOR: Actor = { kind: 'system', id: 'system', name: 'Backstay' };
 
 export interface RequestContext {
@@ -28,7 +33,7 @@ export function requestContext(): RequestContext | undefined {
 const GIVEN_ID = /^[\w.:-]{1,64}$/;
 
 /** The caller's `x-request-id` when it is harmless, else a new one. */
-export function requestIdOf(request: { headers: Record<string, string | string[] | undefined>; id?: unknown }): string {
+function requestIdOf(request: { headers: Record<string, string | string[] | undefined>; id?: unknown }): string {
   const given = request.headers['x-request-id'];
   if (typeof given === 'string' && GIVEN_ID.test(given)) return given;
   return `req_${randomBytes(9).toString('base64url')}`;

@@ -13,7 +13,7 @@ export function validationPipe(): ValidationPipe {
 }
 
 /** `{ "target.url": "must be …" }` from class-validator's tree. */
-export function fieldsOf(errors: readonly ValidationError[], path = ''): Record<string, string> {
+function fieldsOf(errors: readonly ValidationError[], path = ''): Record<string, string> {
   const fields: Record<string, string> = {};
   for (const error of errors) {
     const name = path ? `${path}.${error.property}` : error.property;

@@ -1,7 +1,7 @@
 import { LoggerModule } from 'nestjs-pino';
 import { stdSerializers } from 'pino';
 import { Settings } from '../../config/settings.js';
-import { requestContext } from '../http/request-context.js';
+import { actorName, requestContext } from '../http/request-context.js';
 import { redact, REDACTED_PATHS } from './redaction.js';
 
 const PROBES = /^\/api\/status\/(live|ready|metrics)/;
@@ -57,7 +57,7 @@ function contextFields(): object {
   if (!context) return {};
   return {
     requestId: context.requestId,
-    ...(context.actor ? { actor: `${context.actor.kind}:${context.actor.id}` } : {}),
+    ...(context.actor ? { actor: actorName(context.actor) } : {}),
     ...(context.organizationId ? { organizationId: context.organizationId } : {}),
   };
 }

@@ -3,7 +3,7 @@ import { type SqlStatement, splitStatements } from './sql-statements.js';
 import type { TocEntry } from './toc.js';
 
 /** Statements between SET and RESET SESSION AUTHORIZATION: pg_dump writes so what another than the owner granted. */
-export interface Session {
+interface Session {
   role: string;
   /** How many statements stand in it, those that are not understood among them. */
   size: number;

@@ -3,11 +3,11 @@ import type { ArtifactDigest } from './artifact-writer.js';
 
 export const MANIFEST_FORMAT_VERSION = 1;
 export const BACKUP_TYPES = ['full', 'database', 'config'] as const;
-export type BackupType = (typeof BACKUP_TYPES)[number];
+type BackupType = (typeof BACKUP_TYPES)[number];
 export const COMPONENTS = ['database', 'storage', 'config'] as const;
-export type Component = (typeof COMPONENTS)[number];
+type Component = (typeof COMPONENTS)[number];
 export const SOURCE_KINDS = ['postgres', 'supabase'] as const;
-export type SourceKind = (typeof SOURCE_KINDS)[number];
+type SourceKind = (typeof SOURCE_KINDS)[number];
 
 /**
  * The signed list of what a backup holds: everything that a restore needs without the catalog. It lies in the clear beside the

@@ -25,7 +25,7 @@ const OMISSION_REASONS = [
   /** Nothing explains it: the dump may be false. */
   'unknown',
 ] as const;
-export type OmissionReason = (typeof OMISSION_REASONS)[number];
+type OmissionReason = (typeof OMISSION_REASONS)[number];
 
 export interface Omission extends RelationName {
   reason: OmissionReason;

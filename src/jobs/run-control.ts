@@ -1,0 +1,59 @@
+import { Injectable } from '@nestjs/common';
+import type { Trx } from '../catalog/catalog.js';
+import { Errors } from '../common/errors.js';
+import { JobQueue } from './job-queue.js';
+import { RunEvents, type RunEventVerb } from './run-events.js';
+import { RunRecovery } from './run-recovery.js';
+import { hasEnded, type RunKind } from './run.js';
+import { type RunRow, RunsRepository } from './runs.repository.js';
+
+/** What services may do with runs: queue, lock and cancel them, and read how they went. */
+@Injectable()
+export class RunControl {
+  constructor(
+    private readonly runs: RunsRepository,
+    private readonly queue: JobQueue,
+    private readonly recovery: RunRecovery,
+    private readonly events: RunEvents,
+  ) {}
+
+  /** Queues a run in the transaction that wrote its row; call `queued` when it has committed. */
+  enqueue(trx: Trx, kind: RunKind, id: string): Promise<void> {
+    return this.queue.enqueue(trx, kind, id);
+  }
+
+  /** After the commit: listeners hear of the run, and a worker here need not wait for its next poll. */
+  async queued(kind: RunKind, id: string): Promise<void> {
+    this.queue.wake(kind);
+    await this.tell(kind, 'queued', id);
+  }
+
+  /** Tells the listeners what became of a run. */
+  tell(kind: RunKind, verb: RunEventVerb, id: string): Promise<void> {
+    return this.events.tell(kind, verb, id, this.recovery.handlerOf(kind), null);
+  }
+
+  /** The run, locked until the transaction ends; undefined when there is none. */
+  lock(trx: Trx, kind: RunKind, id: string): Promise<RunRow | undefined> {
+    return this.runs.lock(trx, kind, id);
+  }
+
+  /**
+   * Ends a queued run at once, and asks a running one to stop.
+   * @returns whether it has ended now
+   * @throws NOT_FOUND, CONFLICT when it has ended already
+   */
+  async cancel(trx: Trx, organizationId: string, kind: RunKind, id: string): Promise<boolean> {
+    const run = await this.runs.requestCancel(trx, organizationId, kind, id);
+    if (!run) throw Errors.notFound(kind, id);
+    if (hasEnded(run.status)) throw Errors.conflict(`The ${kind} has ended already (${run.status}); there is nothing to cancel.`);
+    if (run.status !== 'queued') return false;
+    await this.runs.end(trx, kind, id, 'canceled', null);
+    return true;
+  }
+
+  /** Every attempt at these runs, the oldest first. */
+  attempts(runIds: readonly string[]) {
+    return this.runs.attempts(runIds);
+  }
+}
