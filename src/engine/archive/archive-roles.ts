@@ -9,6 +9,8 @@ import type { ArchiveToc, TocEntry } from './toc.js';
 /**
  * Every role that must exist where the archive is restored: owners, those who gave and got privileges, roles of policies, of
  * user mappings, and of settings for one database.
+ *
+ * Names of roles have no encoding of their own: compare with those that a session in a database of the archive's encoding sees.
  */
 export function rolesOf(toc: ArchiveToc): Set<string> {
   return new Set(toc.entries.flatMap((entry) => [...(setsOwner(entry) ? [entry.owner] : []), ...namedRoles(entry)]));
