@@ -1,54 +1,62 @@
 import 'reflect-metadata';
-import { loadSettings, SettingsError } from './config/settings.js';
 import { redact } from './common/logging/redaction.js';
+import { loadSettings, SettingsError } from './config/settings.js';
 import { EngineError } from './engine/errors.js';
+import { KeysService } from './keys/keys.service.js';
 import { type RunningServer, startServer } from './server.js';
+import { VERSION } from './version.js';
 
-const say = (text: string) => process.stdout.write(`${text}\n`);
+/** Starts the server by the environment, says where it is, and stops it in good order when asked to. */
+export async function serve(): Promise<void> {
+  try {
+    const server = await startServer(loadSettings(process.env));
+    stopOnSignal(server);
+    say(await greeting(server));
+  } catch (error) {
+    fail(error);
+  }
+}
 
-/** Starts the server, says where it is, and stops it in good order when asked to. */
-async function main(): Promise<void> {
-  const settings = loadSettings(process.env);
-  const server = await startServer(settings);
-  greet(server);
+function stopOnSignal(server: RunningServer): void {
   let stopping = false;
   const stop = (signal: NodeJS.Signals) => {
     if (stopping) return;
     stopping = true;
-    say(`${signal}: stopping; running work has ${settings.shutdownGraceSeconds} s to end.`);
-    server.stop().then(
-      () => process.exit(0),
-      (error: unknown) => fail(error),
-    );
+    say(`${signal}: stopping; running work has ${server.foundation.settings.shutdownGraceSeconds} s to end.`);
+    server.stop().then(() => process.exit(0), fail);
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
 }
 
-function greet({ url, foundation: { settings, installation, keys } }: RunningServer): void {
-  if (settings.role !== 'worker') {
-    say(`Backstay listens on ${url}`);
-    if (settings.docsEnabled) say(`  API and documentation: ${url}/api/docs`);
+/** Where it is, and what is left to do by hand; the owner's key stands here once and nowhere else. */
+async function greeting({ url, foundation: { settings, catalog, installation, keys }, app }: RunningServer): Promise<string> {
+  const serves = settings.role !== 'worker';
+  const lines = [serves ? `Backstay ${VERSION} listens on ${url}` : `Backstay ${VERSION} works on queued runs`];
+  const line = (name: string, value: string) => lines.push(`  ${name.padEnd(11)}${value}`);
+  if (serves && settings.docsEnabled) line('API', `${url}/api/docs`);
+  line('Data', catalog.embedded ? settings.dataDir : `${settings.dataDir}, catalog in PostgreSQL`);
+  if (installation.newOwnerKey) line('Owner key', `${installation.newOwnerKey}   (shown only this once)`);
+  if (keys.holdsIdentity && (await app.get(KeysService).savedAt()) === null) {
+    line('To do', `keep a copy of the keys that open your backups (${keys.keptIn}) somewhere else,`);
+    line('', `then POST ${url}/api/keys/confirm-saved`);
   }
-  if (installation.newOwnerKey) say(`  Your owner key, shown only this once: ${installation.newOwnerKey}`);
-  if (keys.holdsIdentity)
-    say(`  Save the keys that decrypt your backups (${keys.keptIn}) somewhere else too, then POST ${url}/api/keys/confirm-saved`);
+  return lines.join('\n');
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
 }
 
 function fail(error: unknown): never {
-  const known = error instanceof SettingsError || error instanceof EngineError;
-  const text =
-    error instanceof EngineError
-      ? `${error.message} ${error.hint}`
-      : error instanceof Error
-        ? known
-          ? error.message
-          : (error.stack ?? error.message)
-        : String(error);
-  process.stderr.write(
-    `Backstay can't start.\n${redact(known || !(error instanceof Error) || !error.cause ? text : error.message)}\n`,
-  );
+  process.stderr.write(`Backstay can't start.\n${redact(explain(error))}\n`);
   process.exit(1);
 }
 
-await main().catch(fail);
+/** A sentence where the failure is one that we foresaw, else all that is known of it. */
+function explain(error: unknown): string {
+  if (error instanceof EngineError) return `${error.message} ${error.hint}`;
+  if (!(error instanceof Error)) return String(error);
+  const foreseen = error instanceof SettingsError || error.cause !== undefined;
+  return foreseen ? error.message : (error.stack ?? error.message);
+}
