@@ -13,7 +13,7 @@ const ROWS_PER_INSERT = 500;
 const SORTS = {
   createdAt: sql`created_at`,
   sizeBytes: sql`stored_bytes`,
-  durationMs: sql`finished_at - started_at`,
+  durationMs: sql`(finished_at - started_at)`,
 } as const;
 
 /** Backups with their artifacts and tables, by organization. */
@@ -21,11 +21,26 @@ const SORTS = {
 export class BackupsRepository {
   constructor(private readonly catalog: Catalog) {}
 
-  async list(
-    organizationId: string,
-    filter: ListBackupsDto,
-    sourceId: string | undefined,
-  ): Promise<{ rows: BackupRow[]; total: number }> {
+  /** One page; the rows alone, since counting all of them costs more than reading a page. */
+  async list(organizationId: string, filter: ListBackupsDto, sourceId: string | undefined): Promise<BackupRow[]> {
+    const sort = filter.sort ?? '-createdAt';
+    const direction = sort.startsWith('-') ? sql`DESC NULLS FIRST` : sql`ASC NULLS LAST`;
+    const column = SORTS[sort.replace('-', '') as keyof typeof SORTS];
+    return this.filtered(organizationId, filter, sourceId)
+      .selectAll()
+      .orderBy(sql`${column} ${direction}`)
+      .orderBy(sql`id ${direction}`)
+      .limit(filter.limit)
+      .offset((filter.page - 1) * filter.limit)
+      .execute();
+  }
+
+  async count(organizationId: string, filter: ListBackupsDto, sourceId: string | undefined): Promise<number> {
+    const query = this.filtered(organizationId, filter, sourceId).select((e) => e.fn.countAll<number>().as('total'));
+    return Number((await query.executeTakeFirstOrThrow()).total);
+  }
+
+  private filtered(organizationId: string, filter: ListBackupsDto, sourceId: string | undefined) {
     let query = this.catalog.db
       .selectFrom('backups')
       .where('organization_id', '=', organizationId)
@@ -36,18 +51,7 @@ export class BackupsRepository {
     if (sourceId) query = query.where('source_id', '=', sourceId);
     if (filter.from) query = query.where('created_at', '>=', new Date(filter.from));
     if (filter.to) query = query.where('created_at', '<', new Date(filter.to));
-    const sort = filter.sort ?? '-createdAt';
-    const direction = sort.startsWith('-') ? 'desc' : 'asc';
-    const column = SORTS[sort.replace('-', '') as keyof typeof SORTS];
-    const rows = await query
-      .selectAll()
-      .orderBy(column, (order) => (direction === 'desc' ? order.desc() : order.asc()))
-      .orderBy('id', direction)
-      .limit(filter.limit)
-      .offset((filter.page - 1) * filter.limit)
-      .execute();
-    const { total } = await query.select((e) => e.fn.countAll<number>().as('total')).executeTakeFirstOrThrow();
-    return { rows, total: Number(total) };
+    return query;
   }
 
   async find(organizationId: string, id: string, db: Trx | Catalog['db'] = this.catalog.db): Promise<BackupRow | undefined> {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
 import { Catalog } from '../catalog/catalog.js';
+import { CacheService } from '../common/cache/cache.service.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
@@ -27,12 +28,18 @@ export class BackupsService {
     private readonly runs: RunControl,
     private readonly installation: Installation,
     private readonly changes: Changes,
+    private readonly cache: CacheService,
   ) {}
 
   async list(caller: Identity, filter: ListBackupsDto): Promise<Page<BackupRow>> {
     const { page, limit } = filter;
     const sourceId = filter.source === undefined ? undefined : (await this.sources.get(caller.organizationId, filter.source)).id;
-    const { rows, total } = await this.backups.list(caller.organizationId, filter, sourceId);
+    const { organizationId } = caller;
+    const rows = await this.backups.list(organizationId, filter, sourceId);
+    // Turning pages counts once; whatever changes a backup begins the count anew.
+    const which = JSON.stringify(['backups', filter.status, filter.type, sourceId, filter.from, filter.to, filter.trash]);
+    const count = () => this.backups.count(organizationId, filter, sourceId);
+    const total = await this.cache.getOrSet(organizationId, ['backups'], which, 'short', count);
     return new Page(rows, { page, limit, total });
   }
 

@@ -7,7 +7,7 @@ import { Chunker } from './chunker.js';
 import { recipientOf } from './keys.js';
 
 /** More than a hundred post-quantum recipients, or two thousand common ones. A longer header is not one. */
-export const MAX_HEADER_BYTES = 256 * 1024;
+const MAX_HEADER_BYTES = 256 * 1024;
 
 /** Why an age file could not be opened: `key`, no identity fits; `damaged`, the bytes are not those that were written. */
 export class AgeFailure extends Error {
@@ -33,7 +33,7 @@ export async function createAgeDecryptor(identities: readonly string[]): Promise
 }
 
 /** Checks that identities can be read. @throws EngineError KEY_INVALID, without their text */
-export async function assertIdentities(identities: readonly string[]): Promise<void> {
+async function assertIdentities(identities: readonly string[]): Promise<void> {
   for (const identity of identities) await recipientOf(identity);
 }
 
@@ -41,14 +41,14 @@ export async function assertIdentities(identities: readonly string[]): Promise<v
  * Where the header of an age file ends, counted from its start; -1 while the end has not come yet.
  * @param from where to begin, so that no byte is looked at twice
  */
-export function headerEnd(bytes: Buffer, from = 0): number {
+function headerEnd(bytes: Buffer, from = 0): number {
   // Argument lines start with "-> " and bodies are base64: only the header's last line starts with three hyphens.
   const macLine = bytes.indexOf('\n--- ', from);
   return macLine < 0 ? -1 : bytes.indexOf('\n', macLine + 1) + 1 || -1;
 }
 
 /** Finds the file key in a whole header and checks the header's MAC. @throws AgeFailure */
-export async function openHeader(header: Buffer, identities: readonly string[]): Promise<Uint8Array> {
+async function openHeader(header: Buffer, identities: readonly string[]): Promise<Uint8Array> {
   let unmatched = false;
   // Asked last, so only when no other identity has found its stanza.
   const lastAsked: Identity = {

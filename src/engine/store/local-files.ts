@@ -6,7 +6,7 @@ import { callbackify } from 'node:util';
 import { systemCode } from './local-errors.js';
 
 /** Few, large chunks: one system call and one turn of the event loop per MiB. */
-export const CHUNK_BYTES = 1024 * 1024;
+const CHUNK_BYTES = 1024 * 1024;
 
 /** Makes a folder's entries durable. File systems that can't sync a folder (some network mounts) say so with these codes. */
 export async function syncFolder(folder: string): Promise<void> {
