@@ -1,7 +1,7 @@
 import { CacheModule as NestCacheModule } from '@nestjs/cache-manager';
 import { Global, Module } from '@nestjs/common';
 import { Keyv } from 'keyv';
-import { LRUCache } from 'lru-cache';
+import { BoundedStore } from './bounded-store.js';
 import { CacheService } from './cache.service.js';
 import { CachedReadInterceptor } from './cached-read.interceptor.js';
 
@@ -10,7 +10,7 @@ const MOST_ENTRIES = 2_000;
 /** One bounded store in memory for all that is kept. */
 @Global()
 @Module({
-  imports: [NestCacheModule.register({ stores: [new Keyv({ store: new LRUCache<string, never>({ max: MOST_ENTRIES }) })] })],
+  imports: [NestCacheModule.register({ stores: [new Keyv({ store: new BoundedStore(MOST_ENTRIES) })] })],
   providers: [CacheService, CachedReadInterceptor],
   exports: [CacheService, CachedReadInterceptor],
 })
