@@ -2,6 +2,8 @@ import type { NestExpressApplication } from '@nestjs/platform-express';
 import compression from 'compression';
 import type { NextFunction, Request, Response } from 'express';
 import helmet from 'helmet';
+import { Errors } from './common/errors.js';
+import { errorAnswer, noSuchRoute } from './common/http/error.filter.js';
 import { requestContextMiddleware } from './common/http/request-context.js';
 import type { Settings } from './config/settings.js';
 
@@ -33,12 +35,27 @@ export function configureHttp(app: NestExpressApplication, settings: Settings): 
     ],
   });
   app.use(compression({ filter: (request, response) => !isStream(response) && compression.filter(request, response) }));
+  app.use(refuseOutsideApi);
+  app.use(refuseOtherBodies);
   app.useBodyParser('json', { limit: settings.bodyLimitBytes, strict: true });
 }
 
 /** Events have to go out one by one, and artifacts are compressed already. */
 function isStream(response: Response | { getHeader(name: string): unknown }): boolean {
   return /event-stream|octet-stream/.test(String(response.getHeader('content-type')));
+}
+
+/** A body of another kind would be passed over in silence, as if every field had been left out. */
+function refuseOtherBodies(request: Request, _response: Response, next: NextFunction): void {
+  const isOther = request.headers['content-length'] !== '0' && request.is('application/json') === false;
+  next(isOther ? Errors.validation({ 'content-type': 'must be application/json' }) : undefined);
+}
+
+/** Nest answers what is not there under its own prefix only. */
+function refuseOutsideApi(request: Request, response: Response, next: NextFunction): void {
+  if (/^\/api(\/|$)/i.test(request.path)) return next();
+  const error = noSuchRoute(request);
+  response.status(error.status).json(errorAnswer(error, String(response.getHeader('x-request-id'))));
 }
 
 function redirectToHttps(request: Request, response: Response, next: NextFunction): void {

@@ -2,6 +2,7 @@ import { type ArgumentsHost, Catch, type ExceptionFilter, HttpException, Logger 
 import { ThrottlerException } from '@nestjs/throttler';
 import type { Request, Response } from 'express';
 import { EngineError } from '../../engine/errors.js';
+import type { ErrorAnswerDto } from './answers.dto.js';
 import { ApiError, ERROR_STATUS, type ErrorCode, fromEngineError } from '../errors.js';
 import { requestContext } from './request-context.js';
 
@@ -9,6 +10,8 @@ const CODE_OF_STATUS = new Map<number, ErrorCode>(
   Object.entries(ERROR_STATUS).map(([code, status]) => [status, code as ErrorCode]),
 );
 const UNIQUE_VIOLATION = '23505';
+/** PostgreSQL can't store NUL, nor half of a surrogate pair in JSON. */
+const UNSTORABLE_CHARACTER = /^(22021|22P05)$/;
 /** SQLSTATE classes and Node codes which say that the catalog does not answer. */
 const CATALOG_GONE = /^(08|57P|53)|^(ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTFOUND|EPIPE)$/;
 
@@ -28,14 +31,14 @@ export class ErrorFilter implements ExceptionFilter {
       return;
     }
     if (error.status === 401) response.setHeader('WWW-Authenticate', 'ApiKey realm="backstay"');
-    response.status(error.status).json({
-      success: false,
-      error: error.message,
-      code: error.code,
-      ...(error.fields ? { fields: error.fields } : {}),
-      requestId: requestContext()?.requestId ?? (http.getRequest<{ requestId?: string }>().requestId as string),
-    });
+    const requestId = requestContext()?.requestId ?? (http.getRequest<{ requestId?: string }>().requestId as string);
+    response.status(error.status).json(errorAnswer(error, requestId));
   }
+}
+
+/** The contract's error answer. */
+export function errorAnswer({ message, code, fields }: ApiError, requestId: string): ErrorAnswerDto {
+  return { success: false, error: message, code, ...(fields ? { fields } : {}), requestId };
 }
 
 /** Maps anything thrown to the taxonomy. */
@@ -45,19 +48,13 @@ function toApiError(thrown: unknown, request?: { method: string; path: string })
   if (thrown instanceof ThrottlerException)
     return new ApiError('RATE_LIMITED', 'Too many requests from you to this route; wait for the seconds in Retry-After.');
   if (thrown instanceof HttpException) return fromHttpException(thrown, request);
-  const { code, type, status } = (thrown ?? {}) as { code?: unknown; type?: unknown; status?: unknown };
-  // body-parser's errors are no HttpExceptions.
-  if (type === 'entity.too.large')
-    return new ApiError('PAYLOAD_TOO_LARGE', 'The body is larger than this server takes (BODY_LIMIT_BYTES).');
-  if (typeof type === 'string' && typeof status === 'number' && status < 500)
-    return new ApiError(
-      'VALIDATION_ERROR',
-      'The body could not be read; send valid JSON with content-type application/json in UTF-8.',
-    );
+  const { code, detail } = (thrown ?? {}) as { code?: unknown; detail?: unknown };
   if (code === UNIQUE_VIOLATION)
     return new ApiError('CONFLICT', 'Something with this name exists already; choose another name.', undefined, {
       cause: thrown,
     });
+  if (typeof code === 'string' && (UNSTORABLE_CHARACTER.test(code) || /surrogate/.test(String(detail))))
+    return new ApiError('VALIDATION_ERROR', 'The request holds a character that no text can have, such as NUL; leave it out.');
   if (typeof code === 'string' && CATALOG_GONE.test(code))
     return new ApiError('UNAVAILABLE', 'The catalog does not answer at the moment; try again.', undefined, { cause: thrown });
   return new ApiError('INTERNAL_ERROR', 'Something went wrong on our side; the log has it under this request id.', undefined, {
@@ -65,12 +62,20 @@ function toApiError(thrown: unknown, request?: { method: string; path: string })
   });
 }
 
+export function noSuchRoute({ method, path }: { method: string; path: string }): ApiError {
+  return new ApiError('NOT_FOUND', `There is no route ${method} ${path}; /api/docs lists them.`);
+}
+
 function fromHttpException(thrown: HttpException, request?: { method: string; path: string }): ApiError {
   const code = CODE_OF_STATUS.get(thrown.getStatus());
-  if (code === 'NOT_FOUND' && request)
-    return new ApiError('NOT_FOUND', `There is no route ${request.method} ${request.path}; /api/docs lists them.`);
-  if (code && thrown.getStatus() < 500) return new ApiError(code, sentence(thrown.message));
-  if (thrown.getStatus() < 500) return new ApiError('VALIDATION_ERROR', sentence(thrown.message));
+  if (code === 'NOT_FOUND' && request) return noSuchRoute(request);
+  if (code === 'PAYLOAD_TOO_LARGE') return new ApiError(code, 'The body is larger than this server takes (BODY_LIMIT_BYTES).');
+  // The parser's own words would repeat a piece of the body, which may be a password.
+  if (thrown.getStatus() < 500)
+    return new ApiError(
+      code ?? 'VALIDATION_ERROR',
+      'The request could not be read: its path must be well percent-encoded, and its body valid JSON in UTF-8.',
+    );
   return new ApiError(
     code ?? 'INTERNAL_ERROR',
     code === 'UNAVAILABLE' ? sentence(thrown.message) : 'Something went wrong on our side; the log has it under this request id.',
