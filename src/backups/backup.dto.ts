@@ -10,6 +10,7 @@ import {
   IsOptional,
   IsString,
   Length,
+  Matches,
   Max,
   MaxLength,
   Min,
@@ -18,6 +19,10 @@ import { RunErrorDto } from '../common/http/answers.dto.js';
 import { PagingDto } from '../common/http/paging.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 import { BACKUP_ORIGINS, BACKUP_TYPES, type BackupOrigin, type BackupType, COMPONENTS, type Component } from './backup.js';
+
+/** Of ISO 8601's many forms those that name one moment: weeks and days of the year do not, nor does a time without its zone. */
+const TIME_OR_DATE = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2}))?$/;
+const TIME_OR_DATE_MESSAGE = '$property must be a date or a time with its zone, such as 2025-12-22 or 2025-12-22T14:30:00Z';
 
 /** Which backups to list. */
 export class ListBackupsDto extends PagingDto {
@@ -42,11 +47,13 @@ export class ListBackupsDto extends PagingDto {
   /** Only those created at this time or later. */
   @IsOptional()
   @IsISO8601({ strict: true })
+  @Matches(TIME_OR_DATE, { message: TIME_OR_DATE_MESSAGE })
   from?: string;
 
   /** Only those created before this time. */
   @IsOptional()
   @IsISO8601({ strict: true })
+  @Matches(TIME_OR_DATE, { message: TIME_OR_DATE_MESSAGE })
   to?: string;
 
   /** Order; the newest first when left out. */
