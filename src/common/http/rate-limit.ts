@@ -5,9 +5,11 @@ import {
   getStorageToken,
   SkipThrottle,
   ThrottlerGuard,
+  type ThrottlerLimitDetail,
   type ThrottlerModuleOptions,
   type ThrottlerStorage,
 } from '@nestjs/throttler';
+import type { Response } from 'express';
 import { LRUCache } from 'lru-cache';
 import { type RateTier, Settings } from '../../config/settings.js';
 
@@ -46,6 +48,15 @@ export class RateLimitGuard extends ThrottlerGuard {
   protected override async getTracker(request: Record<string, unknown>): Promise<string> {
     const identity = request['identity'] as { kind: string; id: string } | undefined;
     return identity ? `${identity.kind}:${identity.id}` : `address:${await super.getTracker(request)}`;
+  }
+
+  /** Where the client stands, also when it is over the limit. */
+  protected override throwThrottlingException(context: ExecutionContext, detail: ThrottlerLimitDetail): Promise<void> {
+    const response = context.switchToHttp().getResponse<Response>();
+    response.setHeader('X-RateLimit-Limit', detail.limit);
+    response.setHeader('X-RateLimit-Remaining', 0);
+    response.setHeader('X-RateLimit-Reset', detail.timeToBlockExpire);
+    return super.throwThrottlingException(context, detail);
   }
 }
 
