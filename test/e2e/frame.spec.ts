@@ -5,7 +5,7 @@ import { sql } from 'kysely';
 import type { SourceDto } from '../../src/sources/source.dto.js';
 import { type Answer, send, type TestServer, useServer } from '../support/server.js';
 
-const server = useServer({ LOG_LEVEL: 'error', BODY_LIMIT_BYTES: '4096', CORS_ORIGINS: 'https://console.example.org' });
+const server = useServer({ BODY_LIMIT_BYTES: '4096', CORS_ORIGINS: 'https://console.example.org' });
 const SOURCE = { name: 'shop', host: '127.0.0.1', port: 1, database: 'shop', user: 'reader', password: 'pw' };
 const SOME_BACKUP = 'backup_2025-12-22_14-30-00_k7m2qd';
 
