@@ -149,6 +149,9 @@ describe('restoring where some roles of the archive are missing', () => {
       grantable: true,
     };
     expect(rights).toContainEqual(right);
+    const order = { object: 'orders', owner: 'keeper', privilege: 'SELECT' };
+    expect(rights).toContainEqual({ ...order, grantee: 'app', grantor: 'keeper', grantable: true });
+    expect(rights).toContainEqual({ ...order, grantee: 'K; TO "x"', grantor: 'app', grantable: false });
     expect(rights).toEqual(withoutMissing(await foundRights(source.current, 'shop')));
     expect(await foundPolicies(target.current, database)).toEqual([
       {
@@ -197,13 +200,13 @@ describe('restoring where some roles of the archive are missing', () => {
     await restore('streamed', [], adapted);
     await expectSameRights('streamed');
     expect(new Set(changes.map(({ kind }) => kind))).toEqual(
-      new Set(['owner', 'grant', 'policy', 'default-privilege', 'user-mapping']),
+      new Set(['owner', 'grant', 'grantor', 'policy', 'default-privilege', 'user-mapping']),
     );
     expect(changes).toEqual(
       expect.arrayContaining([
         { kind: 'owner', object: 'TABLE s.users', role: 'a"b;--' },
         { kind: 'grant', object: 'TABLE s.users', role: 'new\nline' },
-        { kind: 'grant', object: 'TABLE public.orders', role: 'K; TO "x"' },
+        { kind: 'grantor', object: 'TABLE public.orders', role: 'gone' },
         { kind: 'policy', object: 'POLICY shared ON s.users', role: 'gone' },
         { kind: 'policy', object: 'RESTRICTIVE POLICY "only TO app" ON s.users', role: 'gone', dropped: true },
         { kind: 'user-mapping', object: 'SERVER "srv; TO x"', role: 'a"b;--' },
@@ -275,19 +278,25 @@ describe('restoring where some roles of the archive are missing', () => {
 });
 
 /**
- * What is left of rights where roles are missing: what an owner had and gave, the restoring role has and gives; all else of
- * and by missing roles is gone, and what others granted by a right that they had from those.
+ * What is left of rights where roles are missing: what an owner had and gave, the restoring role has and gives; what others
+ * gave who are missing, the owner gives; all else of missing roles is gone.
  */
 function withoutMissing(rights: Right[]): Right[] {
-  const left = rights
+  return rights
     .map((right) => {
-      const { owner, grantee, grantor } = right;
-      if (!isMissing(owner) || right.object.startsWith('default ')) return right;
-      const own = grantor === owner ? { grantor: 'postgres', grantee: grantee === owner ? 'postgres' : grantee } : {};
-      return { ...right, owner: 'postgres', ...own };
+      if (right.object.startsWith('default ')) return right;
+      const { grantee, grantor } = right;
+      const owner = isMissing(right.owner) ? 'postgres' : right.owner;
+      const byOwner = grantor === right.owner;
+      return {
+        ...right,
+        owner,
+        grantor: byOwner || isMissing(grantor) ? owner : grantor,
+        grantee: byOwner && grantee === right.owner ? owner : grantee,
+      };
     })
-    .filter(({ owner, grantee, grantor }) => ![owner, grantee, grantor].some(isMissing));
-  return left.filter(({ object, grantor }) => !(object.startsWith('orders') && grantor === 'app')).sort(byText);
+    .filter(({ owner, grantee, grantor }) => ![owner, grantee, grantor].some(isMissing))
+    .sort(byText);
 }
 
 function isMissing(role: string): boolean {

@@ -125,12 +125,24 @@ describe('an archive without some of its roles', () => {
     ]);
   });
 
-  it('lacks what a missing role granted, with SET and RESET, and says who would have got it', () => {
+  it('grants what a missing role granted without SET and RESET, so by the role that restores', () => {
     const byBob = asRole('bob', 'GRANT SELECT ON TABLE t TO carl;\n');
-    const byEve = asRole('"e;ve"', 'GRANT SELECT ON TABLE t TO carl;\nGRANT UPDATE ON TABLE t TO dora;\n');
-    const { left, changes } = adapted(['e;ve'], acl(byBob, byEve, byBob));
-    expect(left).toEqual([byBob + byBob]);
-    expect(changes.map(({ role }) => role)).toEqual(['carl', 'dora']);
+    const toOthers = 'GRANT SELECT ON TABLE t TO carl;\nGRANT UPDATE ON TABLE t TO dora WITH GRANT OPTION;\n';
+    const { left, changes } = adapted(['e;ve'], acl(byBob, asRole('"e;ve"', toOthers), byBob));
+    expect(left).toEqual([byBob + toOthers + byBob]);
+    expect(changes).toEqual([{ kind: 'grantor', object: 'TABLE t', role: 'e;ve' }]);
+  });
+
+  it('lacks what a missing role granted to missing ones, with SET and RESET, and names no other grantor', () => {
+    const { left, changes } = adapted(
+      ['ann', 'eve'],
+      acl(asRole('eve', 'GRANT SELECT ON TABLE t TO ann;\n'), 'GRANT UPDATE ON TABLE t TO bob GRANTED BY eve;\n'),
+    );
+    expect(left).toEqual([]);
+    expect(changes).toEqual([
+      { kind: 'grant', object: 'TABLE t', role: 'ann' },
+      { kind: 'grant', object: 'TABLE t', role: 'eve' },
+    ]);
   });
 
   it('lacks what a role granted to a missing one, but not what it granted to others', () => {
@@ -139,27 +151,31 @@ describe('an archive without some of its roles', () => {
     expect(left).toEqual([asRole('bob', 'GRANT UPDATE ON TABLE t TO carl;\n')]);
   });
 
-  it('follows the chain of grant options that began with a missing role, through columns, too', () => {
-    const own = 'GRANT UPDATE ON TABLE t TO bob WITH GRANT OPTION;\n';
-    const chain = acl(
-      'GRANT ALL ON TABLE t TO eve WITH GRANT OPTION;\n',
-      own,
-      asRole('eve', 'GRANT SELECT ON TABLE t TO bob WITH GRANT OPTION;\n'),
-      asRole('bob', 'GRANT SELECT ON TABLE t TO carl WITH GRANT OPTION;\n'),
-      asRole('bob', 'GRANT UPDATE ON TABLE t TO carl;\n'),
-    );
-    const columns = acl(
-      asRole('carl', 'GRANT SELECT(id) ON TABLE t TO dora;\n'),
-      asRole('bob', 'GRANT UPDATE(id) ON TABLE t TO dora;\n'),
-    );
-    const elsewhere = acl(asRole('carl', 'GRANT SELECT ON TABLE other TO dora;\n'));
-    const { left, changes } = adapted(['eve'], chain, columns, elsewhere);
-    expect(left).toEqual([
-      own + asRole('bob', 'GRANT UPDATE ON TABLE t TO carl;\n'),
-      asRole('bob', 'GRANT UPDATE(id) ON TABLE t TO dora;\n'),
-      elsewhere.defn,
+  it('keeps the chain of grant options that a missing role stood in', () => {
+    const byEve = 'GRANT SELECT ON TABLE t TO bob WITH GRANT OPTION;\n';
+    const byBob = asRole('bob', 'GRANT SELECT ON TABLE t TO carl WITH GRANT OPTION;\n');
+    const byCarl = asRole('carl', 'GRANT SELECT(id) ON TABLE t TO dora;\n');
+    const toEve = 'GRANT ALL ON TABLE t TO eve WITH GRANT OPTION;\n';
+    const { left, changes } = adapted(['eve'], acl(toEve, asRole('eve', byEve), byBob), acl(byCarl));
+    expect(left).toEqual([byEve + byBob, byCarl]);
+    expect(changes.map(({ kind, role }) => [kind, role])).toEqual([
+      ['grant', 'eve'],
+      ['grantor', 'eve'],
     ]);
-    expect(changes.map(({ role }) => role)).toEqual(['eve', 'bob', 'carl', 'dora']);
+  });
+
+  it('has no SET for a role whose only grant option went with a missing role', () => {
+    const toBob = 'GRANT SELECT ON TABLE t TO bob, eve WITH GRANT OPTION;\n';
+    const byBob = 'GRANT SELECT ON TABLE t TO carl;\n';
+    const elsewhere = asRole('bob', 'GRANT SELECT ON TABLE other TO carl;\n');
+    const again = 'GRANT SELECT ON TABLE t TO bob WITH GRANT OPTION;\n';
+    const { left, changes } = adapted(
+      ['eve'],
+      acl(toBob, asRole('bob', byBob), elsewhere),
+      acl(toBob, again, asRole('bob', byBob)),
+    );
+    expect(left).toEqual([byBob + elsewhere, again + asRole('bob', byBob)]);
+    expect(changes).toContainEqual({ kind: 'grantor', object: 'TABLE t', role: 'bob' });
   });
 
   it('leaves a statement that it does not understand', () => {
@@ -167,6 +183,7 @@ describe('an archive without some of its roles', () => {
     expect(adapted(['eve'], acl(odd, 'GRANT ALL ON TABLE t TO eve;\n')).left).toEqual([odd]);
     const inSession = asRole('bob', `${odd}GRANT ALL ON TABLE t TO eve;\n`);
     expect(adapted(['eve'], acl(inSession)).left).toEqual([asRole('bob', odd)]);
+    expect(adapted(['bob'], acl(inSession)).left).toEqual([`${odd}GRANT ALL ON TABLE t TO eve;\n`]);
   });
 
   it('has no default privileges of and for missing roles', () => {

@@ -27,7 +27,8 @@ function namedRoles(entry: TocEntry): string[] {
 
 /**
  * Writes the header anew so that a restore needs none of the `missing` roles. What they owned will belong to the role that
- * restores. Their grants, default privileges and user mappings are left out. A policy is for its other roles alone; where
+ * restores. What was granted to them, their default privileges and user mappings are left out; what they granted to others is
+ * granted by the restoring role. A policy is for its other roles alone; where
  * none is left it is dropped, with its comment: without roles it would be for everyone.
  *
  * @param header and `toc` as `readToc` gives them.

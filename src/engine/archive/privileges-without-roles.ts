@@ -1,89 +1,60 @@
-import { keptSql, type PrivilegeStatement, readPrivileges, rolesOfStatement } from './privileges.js';
+import { keptSql, type PrivilegeStatement, readPrivileges, rolesOfGrant } from './privileges.js';
 import type { RoleChanges } from './role-changes.js';
 import type { GrantStatement } from './role-statements.js';
 import type { TocEntry } from './toc.js';
 
-interface PrivilegeEntry {
-  entry: TocEntry;
-  statements: PrivilegeStatement[];
-}
-
 /**
- * Takes the statements with missing roles out of `ACL` and `DEFAULT ACL` entries. Gives the new SQL of each entry that
+ * Takes the statements that name missing roles out of `ACL` and `DEFAULT ACL` entries. Gives the new SQL of each entry that
  * changes, by dump id; it is empty where nothing is left.
  *
- * What a missing role granted goes with it, and what others granted by a right that they had from it: PostgreSQL would
- * refuse their statements.
+ * What a missing role granted to others stays, without its SET and RESET: the restoring role grants it then. So those who had
+ * their right to grant from a missing role keep it, and what they granted needs no change.
  */
 export function privilegesWithoutRoles(
   entries: readonly TocEntry[],
   missing: ReadonlySet<string>,
   changes: RoleChanges,
 ): Map<number, string> {
-  const read: PrivilegeEntry[] = entries.map((entry) => ({ entry, statements: readPrivileges(entry.defn) }));
-  for (const { statements } of read) {
-    for (const statement of statements) {
-      const gone = statement.grant ? rolesOfStatement(statement).filter((role) => missing.has(role)) : [];
-      if (gone.length > 0) remove(statement, missing, changes);
-    }
+  const edits = new Map<number, string>();
+  for (const { dumpId, defn } of entries) {
+    const statements = readPrivileges(defn);
+    for (const statement of statements) removeIfNamed(statement, missing, changes);
+    for (const statement of statements) liftSession(statement, statements, missing, changes);
+    const isChanged = statements.some(({ removed, session }) => removed || session?.lifted);
+    if (isChanged) edits.set(dumpId, keptSql(defn, statements));
   }
-  for (const ofObject of byObject(read)) removeUngrantable(ofObject, missing, changes);
-  const changed = read.filter(({ statements }) => statements.some(({ removed }) => removed));
-  return new Map(changed.map(({ entry, statements }) => [entry.dumpId, keptSql(entry.defn, statements)]));
+  return edits;
 }
 
-function remove(statement: PrivilegeStatement, missing: ReadonlySet<string>, changes: RoleChanges): void {
+function removeIfNamed(statement: PrivilegeStatement, missing: ReadonlySet<string>, changes: RoleChanges): void {
   const { grant, session } = statement;
-  if (!grant) return;
+  const gone = grant ? rolesOfGrant(grant).filter((role) => missing.has(role)) : [];
+  if (!grant || gone.length === 0) return;
   statement.removed = true;
   if (session) session.removed += 1;
-  const { creators, grantees, inSchema } = grant;
-  if (creators.length > 0) {
-    const object = `${grant.object} FOR ROLE ${creators.join(', ')}${inSchema === null ? '' : ` IN SCHEMA ${inSchema}`}`;
-    for (const role of [...creators, ...grantees])
-      if (missing.has(role)) changes.add({ kind: 'default-privilege', object, role });
-    return;
-  }
-  const gone = grantees.filter((role) => missing.has(role));
-  for (const role of gone.length > 0 ? gone : grantees) changes.add({ kind: 'grant', object: grant.object, role });
+  for (const role of gone) changes.add({ ...changeOf(grant), role });
 }
 
-/** The grants of each object of which something is granted by another than its owner; a table's columns belong to it. */
-function byObject(read: readonly PrivilegeEntry[]): PrivilegeStatement[][] {
-  const objects = new Map<string, PrivilegeStatement[]>();
-  for (const { entry, statements } of read) {
-    if (entry.desc !== 'ACL') continue;
-    for (const statement of statements) {
-      if (!statement.grant) continue;
-      const known = objects.get(statement.grant.object);
-      if (known) known.push(statement);
-      else objects.set(statement.grant.object, [statement]);
-    }
-  }
-  return [...objects.values()].filter((statements) => statements.some(({ session }) => session !== null));
+function changeOf({ creators, inSchema, object }: GrantStatement): { kind: 'grant' | 'default-privilege'; object: string } {
+  if (creators.length === 0) return { kind: 'grant', object };
+  const where = inSchema === null ? '' : ` IN SCHEMA ${inSchema}`;
+  return { kind: 'default-privilege', object: `${object} FOR ROLE ${creators.join(', ')}${where}` };
 }
 
-/** Removes what roles granted by a grant option that they lose, and so on along the chain. */
-function removeUngrantable(statements: readonly PrivilegeStatement[], missing: ReadonlySet<string>, changes: RoleChanges): void {
-  const options = (removed: boolean, role: string): GrantStatement[] =>
-    statements.flatMap(({ grant, removed: isRemoved }) =>
-      isRemoved === removed && grant?.grantOption && grant.grantees.includes(role) ? [grant] : [],
-    );
-  for (;;) {
-    const lost = statements.find(({ grant, session, removed }) => {
-      if (removed || !session || grant?.verb !== 'grant' || options(true, session.role).length === 0) return false;
-      const left = options(false, session.role).flatMap(({ privileges }) => privileges);
-      return !grant.privileges.every((wanted) => left.some((held) => covers(held, wanted)));
-    });
-    if (!lost) return;
-    remove(lost, missing, changes);
-  }
+function liftSession(
+  { session, grant, removed }: PrivilegeStatement,
+  entry: readonly PrivilegeStatement[],
+  missing: ReadonlySet<string>,
+  changes: RoleChanges,
+): void {
+  if (!session) return;
+  const { role } = session;
+  session.lifted ||= missing.has(role) || (grant !== null && lostOption(entry, grant.object, role));
+  if (session.lifted && grant && !removed) changes.add({ kind: 'grantor', object: grant.object, role });
 }
 
-/** Whether the right to grant `held` is enough to grant `wanted`: that to a table is, for a column of it. */
-function covers(held: string, wanted: string): boolean {
-  const columns = wanted.indexOf('(');
-  const ofColumns = columns === -1 ? '' : wanted.slice(columns);
-  const ofTable = columns === -1 ? wanted : wanted.slice(0, columns);
-  return held === wanted || held === ofTable || held === 'ALL' || held === `ALL${ofColumns}`;
+/** Whether a role that exists may not grant any more, as its own grant went with a missing role's. */
+function lostOption(entry: readonly PrivilegeStatement[], object: string, role: string): boolean {
+  const options = entry.filter(({ grant }) => grant?.grantOption && grant.object === object && grant.grantees.includes(role));
+  return options.length > 0 && options.every(({ removed }) => removed);
 }

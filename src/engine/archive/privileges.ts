@@ -8,6 +8,8 @@ interface Session {
   /** How many statements stand in it, those that are not understood among them. */
   size: number;
   removed: number;
+  /** Its statements are to be run by the restoring role, without SET and RESET. */
+  lifted: boolean;
 }
 
 /** One statement of an entry with privileges. */
@@ -31,7 +33,7 @@ export function readPrivileges(sql: string): PrivilegeStatement[] {
   return splitStatements(sql).map((statement) => {
     const role = parseSessionRole(statement);
     const isReset = isSessionReset(statement);
-    if (role !== null) session = { role, size: 0, removed: 0 };
+    if (role !== null) session = { role, size: 0, removed: 0, lifted: false };
     else if (session && !isReset) session.size += 1;
     const grant = parseGrant(sql, statement);
     const read = { statement, session, isBracket: role !== null || isReset, grant, removed: false };
@@ -40,21 +42,25 @@ export function readPrivileges(sql: string): PrivilegeStatement[] {
   });
 }
 
-/** Every role that a statement names. */
+/** Every role that a statement needs: those that it names and that of its session. */
 export function rolesOfStatement({ session, grant }: PrivilegeStatement): string[] {
-  const named = grant ? [...grant.grantees, ...grant.creators, ...(grant.grantor === null ? [] : [grant.grantor])] : [];
-  return [...named, ...(session ? [session.role] : [])].filter((role) => role !== EVERYONE);
+  return [...(grant ? rolesOfGrant(grant) : []), ...(session ? [session.role] : [])];
+}
+
+/** Every role that a GRANT or REVOKE names. */
+export function rolesOfGrant({ grantees, creators, grantor }: GrantStatement): string[] {
+  return [...grantees, ...creators, ...(grantor === null ? [] : [grantor])].filter((role) => role !== EVERYONE);
 }
 
 /** The SQL of what was not removed; empty where nothing is left. */
 export function keptSql(sql: string, statements: readonly PrivilegeStatement[]): string {
   return statements
-    .filter(({ isBracket, session, removed }) => !removed && !(isBracket && isEmptied(session)))
+    .filter(({ isBracket, session, removed }) => !removed && !(isBracket && isNeedless(session)))
     .map(({ statement }) => sql.slice(statement.start, statement.end))
     .join('');
 }
 
-/** A session of which nothing is left needs no SET and RESET, whose role may be missing. */
-function isEmptied(session: Session | null): boolean {
-  return session !== null && session.size === session.removed;
+/** A session that was lifted, or of which nothing is left, has no SET and RESET. */
+function isNeedless(session: Session | null): boolean {
+  return session !== null && (session.lifted || session.size === session.removed);
 }

@@ -2,14 +2,14 @@ import type { TocEntry } from './toc.js';
 
 /** What of an archive is not restored as it was, because a role is missing. */
 export interface RoleChange {
-  /** `role-setting` is `ALTER ROLE … IN DATABASE … SET …`, which only `pg_restore --create` runs. */
-  kind: 'owner' | 'grant' | 'policy' | 'default-privilege' | 'user-mapping' | 'role-setting';
+  /**
+   * `grantor`: what the role granted is granted by the restoring role, which PostgreSQL notes as the owner's. `role-setting` is
+   * `ALTER ROLE … IN DATABASE … SET …`, which only `pg_restore --create` runs.
+   */
+  kind: 'owner' | 'grant' | 'grantor' | 'policy' | 'default-privilege' | 'user-mapping' | 'role-setting';
   /** E.g. `TABLE public.users`; names are quoted where pg_dump quotes them. */
   object: string;
-  /**
-   * The missing role; for a grant that is left out because its grantor is missing (or got the right to grant from a missing
-   * role) the role that would have received it.
-   */
+  /** The missing role; a `grantor` may also have lost its right to grant, with the statement that gave it. */
   role: string;
   /** True where a policy is left out wholly, as no role that it was for is there. */
   dropped?: true;

@@ -3,9 +3,6 @@ import { TokenCursor } from './token-cursor.js';
 
 /** A GRANT or REVOKE, of default privileges or of an object's. */
 export interface GrantStatement {
-  verb: 'grant' | 'revoke';
-  /** As they are written, e.g. `SELECT`, `ALL`, `UPDATE("a b")`. */
-  privileges: string[];
   /** As it is written, e.g. `TABLE public.users`; `TABLES` for default privileges. */
   object: string;
   /** Roles, and `public` for all. */
@@ -39,18 +36,13 @@ export function parseGrant(sql: string, { tokens }: SqlStatement): GrantStatemen
     if (cursor.take('for', 'role') || cursor.take('for', 'user')) creators = values(cursor.takeNames());
     if (cursor.take('in', 'schema')) inSchema = writtenAs(sql, cursor.takeNames());
   }
-  const verb = cursor.take('grant') ? 'grant' : cursor.take('revoke') ? 'revoke' : null;
-  const first = cursor.next;
-  const on = cursor.takeUntil('on');
-  if (!verb || !first || !on) return null;
-  const privileges = splitList(sql, tokens, first.start, on.start);
-  const to = cursor.takeUntil(verb === 'grant' ? 'to' : 'from');
+  const preposition = cursor.take('grant') ? 'to' : cursor.take('revoke') ? 'from' : null;
+  const on = preposition && cursor.takeUntil('on');
+  const to = on && cursor.takeUntil(preposition);
   if (!to) return null;
   const grantees = values(cursor.takeNames());
   if (grantees.length === 0) return null;
   return {
-    verb,
-    privileges,
     object: sql.slice(on.end, to.start).trim(),
     grantees,
     grantOption: cursor.take('with', 'grant', 'option'),
@@ -107,20 +99,4 @@ function values(names: readonly SqlToken[]): string[] {
 function writtenAs(sql: string, names: readonly SqlToken[]): string | null {
   const [first] = names;
   return first ? sql.slice(first.start, names.at(-1)?.end) : null;
-}
-
-/** The parts between commas outside of brackets, as they are written. */
-function splitList(sql: string, tokens: readonly SqlToken[], start: number, end: number): string[] {
-  const parts: string[] = [];
-  let depth = 0;
-  let from = start;
-  for (const token of tokens) {
-    if (token.kind !== 'symbol' || token.start < start || token.end > end) continue;
-    if (token.value === '(') depth += 1;
-    if (token.value === ')') depth -= 1;
-    if (token.value !== ',' || depth > 0) continue;
-    parts.push(sql.slice(from, token.start).trim());
-    from = token.end;
-  }
-  return [...parts, sql.slice(from, end).trim()];
 }
