@@ -170,12 +170,12 @@ async function intoNewDatabase(
   if (taken !== null) throw targetExists(database);
   const connection = { ...server, database: staging };
   try {
-    const adapted = await withClient(server, session, async (client) => {
-      const roles = await adaptToRoles(client, work);
+    await withClient(server, session, async (client) => {
       await dropDatabase(client, staging);
       await createLike(client, staging, work.manifest.source);
-      return roles;
     });
+    // Names of roles have no encoding of their own: they are spelt as in the archive where the database has its encoding.
+    const adapted = await withClient(connection, session, (client) => adaptToRoles(client, work));
     await withSchemaArchive(adapted.header, async (file) => {
       const section = (name: string, ...more: string[]) => runRestore(request, work, connection, [`--section=${name}`, ...more]);
       meter.begin('pre-data');
@@ -232,7 +232,7 @@ async function adaptToRoles(client: Client, work: Work): Promise<{ header: Buffe
   const { header, changes } = withoutRoles(work.originalHeader, work.toc, missing);
   const warnings = [...missing].sort().map((role) => {
     const of = changes.filter((change) => change.role === role);
-    return `The role ${JSON.stringify(role)} does not exist at the target: ${of.length} owners, grants or policies of it were left out. Create it before the restore to keep them.`;
+    return `The role ${JSON.stringify(role)} does not exist at the target: ${of.length} owners, grants or policies of it were left out or fell to the role that restores. Create it before the restore to keep them.`;
   });
   return { header, warnings };
 }
