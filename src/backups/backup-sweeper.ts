@@ -1,4 +1,4 @@
-import { Injectable, Logger } from '@nestjs/common';
+import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { Cron } from '@nestjs/schedule';
 import { AuditService } from '../audit/audit.service.js';
 import { Catalog } from '../catalog/catalog.js';
@@ -6,16 +6,19 @@ import { CacheService } from '../common/cache/cache.service.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { Settings } from '../config/settings.js';
 import { ArtifactStore } from '../engine/store/artifact-store.js';
-import { MANIFEST_NAME, objectKey, parseKey } from '../engine/store/layout.js';
+import { backupPrefix, MANIFEST_NAME, objectKey, parseKey } from '../engine/store/layout.js';
+import { sweepTemporaryFolders } from '../engine/temporary-folder.js';
 import { Installation } from '../installation/installation.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
 
 /** What is younger may belong to a run that is just beginning. */
 const SWEEP_MIN_AGE_MS = 3_600_000;
 
+type Owner = 'run' | 'backup' | 'nobody';
+
 /** Removes what no run owns, and backups whose time in the trash is over. Only ever of this installation. */
 @Injectable()
-export class BackupSweeper {
+export class BackupSweeper implements OnApplicationBootstrap {
   private readonly logger = new Logger('backup');
 
   constructor(
@@ -27,6 +30,12 @@ export class BackupSweeper {
     private readonly audit: AuditService,
     private readonly cache: CacheService,
   ) {}
+
+  async onApplicationBootstrap(): Promise<void> {
+    await sweepTemporaryFolders().catch((error: unknown) =>
+      this.logger.warn({ event: 'backup.sweep-failed', err: error }, 'backup.sweep-failed'),
+    );
+  }
 
   @Cron('17 * * * *')
   async sweepHourly(): Promise<void> {
@@ -45,20 +54,16 @@ export class BackupSweeper {
    */
   async sweep(minAgeMs: number, now = Date.now()): Promise<number> {
     let removed = await this.store.removeStaleTemporaries(minAgeMs, this.installation.id);
-    const owned = new Map<string, boolean>();
+    const owned = new Map<string, Owner>();
     for await (const object of this.store.list(this.installation.id)) {
       if (now - object.modifiedAt.getTime() < minAgeMs) continue;
       const parsed = parseKey(object.key);
       if (!parsed) continue;
-      let isOwned = owned.get(parsed.backup);
-      if (isOwned === undefined) {
-        isOwned = await this.isOwned(
-          parsed.backup,
-          `${parsed.installation}/${parsed.organization}/${parsed.source}/${parsed.backup}`,
-        );
-        owned.set(parsed.backup, isOwned);
-      }
-      if (isOwned) continue;
+      const prefix = backupPrefix(parsed);
+      const owner = owned.get(prefix) ?? (await this.ownerOf(parsed.backup, prefix));
+      owned.set(prefix, owner);
+      // A backup that is made needs nothing of its attempts any more.
+      if (owner === 'run' || (owner === 'backup' && parsed.attempt === null)) continue;
       await this.store.remove(object.key);
       removed += 1;
       this.logger.warn({ event: 'backup.swept', key: object.key, bytes: object.bytes }, 'an object that no run owns was removed');
@@ -96,9 +101,10 @@ export class BackupSweeper {
   }
 
   /** A run that has not ended owns its folder, and so does a manifest: even one that the catalog does not know of may be adopted. */
-  private async isOwned(backupId: string, prefix: string): Promise<boolean> {
+  private async ownerOf(backupId: string, prefix: string): Promise<Owner> {
     const row = await this.backups.findAnywhere(backupId);
-    if (row && ['queued', 'running', 'completed'].includes(row.status)) return true;
-    return (await this.store.stat(objectKey(prefix, MANIFEST_NAME))) !== null;
+    if (row?.status === 'queued' || row?.status === 'running') return 'run';
+    if (row?.status === 'completed') return 'backup';
+    return (await this.store.stat(objectKey(prefix, MANIFEST_NAME))) === null ? 'nobody' : 'backup';
   }
 }

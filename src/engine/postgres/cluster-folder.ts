@@ -1,12 +1,10 @@
-import { execFile } from 'node:child_process';
 import { lstat, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
+import { startOf } from './process-start.js';
 import { openToEveryone } from './server-programs.js';
 
-const run = promisify(execFile);
 const PREFIX = 'backstay-cluster-';
 const MARKER = 'owner.json';
 /** Path of a unix socket at most (107 on Linux, 103 on macOS), less `/s/.s.PGSQL.65535`. */
@@ -103,18 +101,7 @@ async function isAlive(mark: ProcessMark): Promise<boolean> {
   return (await markOf(mark.pid))?.started === mark.started;
 }
 
-/** When a process was started: the kernel's ticks on Linux, a date from `ps` elsewhere; null where there is none, or a dead one. */
 async function markOf(pid: number): Promise<ProcessMark | null> {
-  try {
-    if (process.platform === 'linux') {
-      const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-      // The name in brackets may hold spaces and brackets itself: count from its end. Field 3 is the state, 22 the start.
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      return fields[0] === 'Z' || fields[19] === undefined ? null : { pid, started: fields[19] };
-    }
-    const { stdout } = await run('/bin/ps', ['-o', 'lstart=', '-p', String(pid)]);
-    return stdout.trim() === '' ? null : { pid, started: stdout.trim() };
-  } catch {
-    return null;
-  }
+  const started = await startOf(pid);
+  return started === null ? null : { pid, started };
 }

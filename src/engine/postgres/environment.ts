@@ -1,7 +1,8 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { rootCertificates } from 'node:tls';
+import { withTemporaryFolder } from '../temporary-folder.js';
 import type { PgConnection } from './connection.js';
 import { startupOptions } from './settings.js';
 
@@ -73,17 +74,14 @@ export async function withPgEnvironment<T>(
   options: Omit<PgEnvironmentOptions, 'caFile' | 'home'>,
   fn: (env: Record<string, string>) => Promise<T>,
 ): Promise<T> {
-  const home = await mkdtemp(join(tmpdir(), 'backstay-home-'));
-  try {
+  return withTemporaryFolder(async (home) => {
     const { mode, ca } = connection.tls;
     const authorities = ca ?? (mode.startsWith('verify-') ? rootCertificates.join('\n') : undefined);
     if (authorities === undefined) return await fn(pgEnvironment(connection, { ...options, home }));
     const caFile = join(home, 'ca.pem');
     await writeFile(caFile, authorities, { mode: 0o600 });
     return await fn(pgEnvironment(connection, { ...options, home, caFile }));
-  } finally {
-    await rm(home, { recursive: true, force: true });
-  }
+  });
 }
 
 /** A database name as the argument of `-d` or `-l`, quoted so that libpq expands nothing in it. */

@@ -1,0 +1,41 @@
+import { createHash } from 'node:crypto';
+import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startOf } from './postgres/process-start.js';
+
+const NAME = /^backstay-work-(\d+)-([0-9a-f]{8})-/;
+
+/** Runs `fn` with a folder that only this user can enter, and removes it after. Its name says which process it belongs to. */
+export async function withTemporaryFolder<T>(fn: (folder: string) => Promise<T>): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), `backstay-work-${process.pid}-${markOf(await startOf(process.pid))}-`));
+  try {
+    return await fn(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** Removes the folders of processes that were ended before they could. Only this user's own are looked at. @returns how many */
+export async function sweepTemporaryFolders(): Promise<number> {
+  let removed = 0;
+  for (const name of await readdir(tmpdir()).catch(() => [])) {
+    const [, pid, mark] = NAME.exec(name) ?? [];
+    if (pid === undefined) continue;
+    const folder = join(tmpdir(), name);
+    const entry = await lstat(folder).catch(() => null);
+    if (!entry?.isDirectory() || (process.getuid && entry.uid !== process.getuid())) continue;
+    const started = await startOf(Number(pid));
+    if (started !== null && markOf(started) === mark) continue;
+    await rm(folder, { recursive: true, force: true });
+    removed += 1;
+  }
+  return removed;
+}
+
+function markOf(started: string | null): string {
+  return createHash('sha256')
+    .update(started ?? '')
+    .digest('hex')
+    .slice(0, 8);
+}
