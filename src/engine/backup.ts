@@ -216,6 +216,17 @@ export function applicationName(runId: string): string {
   return `backstay:${runId}`;
 }
 
+/** Ends the sessions of a run whose server has died, or of an attempt that is over. @throws EngineError when the server can't be entered */
+export async function endSessionsOf(connection: PgConnection, runId: string): Promise<void> {
+  await withClient(connection, { applicationName: 'backstay:recovery', statementTimeoutMs: 10_000 }, (client) =>
+    client.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+        WHERE application_name = $1 AND usename = current_user AND pid <> pg_backend_pid()`,
+      [applicationName(runId)],
+    ),
+  );
+}
+
 async function preflight(request: BackupRequest, inspection: SourceInspection): Promise<void> {
   const where = describeConnection(request.source.connection);
   if (inspection.poolerSuspected)

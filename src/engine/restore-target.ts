@@ -5,6 +5,13 @@ import type { PgConnection } from './postgres/connection.js';
 import { describeConnection } from './postgres/connection.js';
 import { quoteName, SYSTEM_SCHEMA } from './postgres/relations.js';
 
+/** Where a backup is restored to. */
+export type RestoreTarget =
+  /** A database that does not exist yet, on the server that `server` leads to. */
+  | { mode: 'new-database'; server: PgConnection; database: string }
+  /** An empty database. */
+  | { mode: 'url'; connection: PgConnection };
+
 /** Settings whose stored value is a list of names that is written as it is; pg_dump knows the same ones. */
 const LIST_SETTINGS = new Set([
   'local_preload_libraries',

@@ -1,6 +1,4 @@
-import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { Client } from 'pg';
@@ -30,17 +28,13 @@ import {
   databaseOid,
   dropDatabase,
   renameDatabase,
+  type RestoreTarget,
   targetExists,
 } from './restore-target.js';
 import type { ArtifactStore } from './store/artifact-store.js';
+import { stagingName } from './restore-staging.js';
 import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
-
-/** Where a backup is restored to. */
-export type RestoreTarget =
-  /** A database that does not exist yet, on the server that `server` leads to. */
-  | { mode: 'new-database'; server: PgConnection; database: string }
-  /** An empty database. */
-  | { mode: 'url'; connection: PgConnection };
+import { withTemporaryFolder } from './temporary-folder.js';
 
 export interface RestoreRequest {
   runId: string;
@@ -54,10 +48,12 @@ export interface RestoreRequest {
   programs: { binDirs: readonly string[]; requirePatched: boolean };
   /** Parallel jobs for indexes and constraints, where the mode allows it. */
   jobs: number;
-  /** OID of the finished database of an attempt that died before it could say so. */
-  finishedOid: number | null;
+  /** 1 for the first. A later one may find its target filled already: by an attempt that died just after its commit. */
+  attempt: number;
   signal: AbortSignal;
   onProgress: (progress: Progress) => void;
+  /** Called before anything is changed at the target; throws when the run is no longer ours. */
+  beforeChange: () => Promise<void>;
   /** Called when the new database is whole, just before it gets its name. */
   onFinished: (outcome: RestoreOutcome & { databaseOid: number }) => Promise<void>;
 }
@@ -86,25 +82,6 @@ export async function restoreBackup(request: RestoreRequest): Promise<RestoreOut
     if (signal.aborted) throw signal.reason;
     throw error;
   }
-}
-
-/** Drops what an attempt that died has left at the target. */
-export async function cleanUpRestore(runId: string, target: RestoreTarget): Promise<void> {
-  const connection = target.mode === 'new-database' ? target.server : target.connection;
-  await withClient(connection, { applicationName: 'backstay:recovery' }, async (client) => {
-    await client
-      .query(
-        'SELECT pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()',
-        [applicationName(runId)],
-      )
-      .catch(() => undefined);
-    if (target.mode === 'new-database') await dropDatabase(client, stagingName(runId));
-  });
-}
-
-/** The name under which a new database is built; nobody else's by its random part. */
-function stagingName(runId: string): string {
-  return `backstay_${runId}`.slice(0, 63);
 }
 
 interface Work {
@@ -162,16 +139,15 @@ async function intoNewDatabase(
   meter: ProgressMeter,
 ): Promise<RestoreOutcome> {
   const { server, database } = target;
-  const staging = stagingName(request.runId);
+  const staging = stagingName(request.runId, request.attempt);
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
   assertDatabaseName(database);
   const taken = await withClient(server, session, (client) => databaseOid(client, database));
-  if (taken !== null && taken === request.finishedOid) return { countsEqual: true, differences: [], warnings: [] };
   if (taken !== null) throw targetExists(database);
   const connection = { ...server, database: staging };
   try {
     await withClient(server, session, async (client) => {
-      await dropDatabase(client, staging);
+      await request.beforeChange();
       await createLike(client, staging, work.manifest.source);
     });
     // Names of roles have no encoding of their own: they are spelt as in the archive where the database has its encoding.
@@ -214,13 +190,45 @@ async function intoEmptyDatabase(
 ): Promise<RestoreOutcome> {
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
   const adapted = await withClient(connection, session, async (client) => {
-    await assertEmpty(client, connection);
-    await assertEnoughLocks(client, work.toc, connection);
-    return adaptToRoles(client, work);
+    const roles = await adaptToRoles(client, work);
+    const found = request.attempt > 1 && (await isFilled(client, work)) ? 'filled' : 'empty';
+    if (found === 'empty') {
+      await assertEmpty(client, connection);
+      await assertEnoughLocks(client, work.toc, connection);
+    }
+    return { ...roles, found };
   });
-  await streamData(request, work, adapted.header, connection, ['--single-transaction'], meter);
-  const checked = await check(connection, session, work, meter);
-  return { ...checked, warnings: adapted.warnings };
+  if (adapted.found === 'empty') {
+    await request.beforeChange();
+    await streamData(request, work, adapted.header, connection, ['--single-transaction'], meter);
+  }
+  return checkCommitted(connection, session.applicationName, work, meter, adapted.warnings);
+}
+
+/**
+ * Whether the target, which was empty when the restore was asked for, holds every table with the rows of the manifest: then the
+ * transaction of an attempt that died was committed.
+ */
+async function isFilled(client: Client, work: Work): Promise<boolean> {
+  if (work.expected.length === 0) return false;
+  return (await compareCounts(client, work.expected, () => undefined)).length === 0;
+}
+
+/** What is committed can't be taken back any more: no cancel, and no failure to compare, makes it a restore that failed. */
+async function checkCommitted(
+  connection: PgConnection,
+  applicationName: string,
+  work: Work,
+  meter: ProgressMeter,
+  warnings: string[],
+): Promise<RestoreOutcome> {
+  try {
+    return { ...(await check(connection, { applicationName }, work, meter)), warnings };
+  } catch (error) {
+    const why = error instanceof EngineError ? error.message : 'the server refused a statement.';
+    const warning = `The restore is committed, but its rows could not be compared with the manifest: ${why}`;
+    return { countsEqual: false, differences: [], warnings: [...warnings, warning] };
+  }
 }
 
 /** Owners and rights are kept where the roles exist; what falls to others is named. */
@@ -266,20 +274,37 @@ async function streamData(
     }
   };
   const swapped = (archive: AsyncIterable<Buffer>) => withHeader(archive, work.originalHeader.length, header);
+  const sound = (archive: AsyncIterable<Buffer>) => endsWhen(archive, () => assertTables(inspector, work));
   await runRestore(request, work, connection, args, (stdin) =>
-    pipeline([plain, inspector, told, swapped, stdin] as never, { signal: request.signal }),
+    pipeline([plain, inspector, told, swapped, sound, stdin] as never, { signal: request.signal }),
   );
-  const read = inspector.summary().tables;
-  const differing = read.find(
-    (table, index) => table.sha256 !== work.expected[index]?.sha256 || table.name !== work.expected[index]?.name,
-  );
-  if (differing || read.length !== work.expected.length) {
-    throw new EngineError(
-      'ARTIFACT_CORRUPT',
-      `The archive's table ${differing?.name ?? ''} is not the one of the manifest.`,
-      'Use another backup, and find out who changed this one.',
-    );
+}
+
+/**
+ * Keeps the last chunk back until everything before it, hashes and all, was found sound: pg_restore can't come to the end of an
+ * archive, and commit, while it is still open whether that is the one of the manifest.
+ */
+async function* endsWhen(archive: AsyncIterable<Buffer>, assertSound: () => void): AsyncGenerator<Buffer> {
+  let last: Buffer | undefined;
+  for await (const chunk of archive) {
+    if (chunk.length === 0) continue;
+    if (last) yield last;
+    last = chunk;
   }
+  assertSound();
+  if (last) yield last;
+}
+
+/** @throws EngineError ARTIFACT_CORRUPT when a table of the archive that was just read is not the manifest's */
+function assertTables(inspector: ArchiveInspector, { expected }: Work): void {
+  const read = inspector.summary().tables;
+  const differing = read.find((table, index) => table.sha256 !== expected[index]?.sha256 || table.name !== expected[index]?.name);
+  if (!differing && read.length === expected.length) return;
+  throw new EngineError(
+    'ARTIFACT_CORRUPT',
+    `The archive's table ${differing?.name ?? ''} is not the one of the manifest.`,
+    'Use another backup, and find out who changed this one.',
+  );
 }
 
 /** The archive with another header in front of its data. */
@@ -339,7 +364,7 @@ function isBrokenPipe(error: unknown): boolean {
 
 async function check(
   connection: PgConnection,
-  session: { applicationName: string; signal: AbortSignal },
+  session: { applicationName: string; signal?: AbortSignal },
   work: Work,
   meter: ProgressMeter,
 ): Promise<Omit<RestoreOutcome, 'warnings'>> {
@@ -372,12 +397,9 @@ async function assertEnoughLocks(client: Client, toc: ArchiveToc, connection: Pg
 
 /** A file with the schema alone, in a folder that only we can enter; gone afterwards. */
 async function withSchemaArchive<T>(header: Buffer, use: (file: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(tmpdir(), 'backstay-restore-'));
-  try {
-    const file = join(folder, `${randomBytes(4).toString('hex')}.toc`);
+  return withTemporaryFolder(async (folder) => {
+    const file = join(folder, 'schema.toc');
     await writeFile(file, header, { mode: 0o600 });
-    return await use(file);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+    return use(file);
+  });
 }
