@@ -1,10 +1,10 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
-import { Catalog } from '../catalog/catalog.js';
+import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import type { RunEvent } from '../common/events/event-map.js';
 import { Settings } from '../config/settings.js';
-import { type BackupRequest, commitBackup, type StagedBackup, stageBackup } from '../engine/backup.js';
+import { type BackupRequest, commitBackup, endSessionsOf, type StagedBackup, stageBackup } from '../engine/backup.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import { EngineError } from '../engine/errors.js';
 import { ArtifactStore } from '../engine/store/artifact-store.js';
@@ -43,6 +43,7 @@ export class BackupRunner implements RunHandler {
     if (await this.completeFromManifest(run, backup)) return;
     // What an attempt that died has left is nobody's: this worker holds the run.
     await this.store.removeTree(backup.prefix, { signal: run.signal });
+    if (run.attempt > 1) await this.endSessions(backup);
     const staged = await stageBackup(await this.requestOf(run, backup));
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
@@ -59,6 +60,16 @@ export class BackupRunner implements RunHandler {
     // With a manifest in place the run is about to be completed, not cleared away.
     if (backup.status === 'completed' || (await this.storedManifest(backup))) return;
     await this.store.removeTree(backup.prefix);
+    await this.endSessions(backup);
+  }
+
+  async isDone(runId: string): Promise<boolean> {
+    const backup = await this.backups.findAnywhere(runId);
+    return backup !== undefined && backup.status !== 'completed' && this.storedManifest(backup);
+  }
+
+  complete(trx: Trx, runId: string): Promise<void> {
+    return this.backups.complete(trx, runId);
   }
 
   async describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>> {
@@ -106,6 +117,16 @@ export class BackupRunner implements RunHandler {
       if (error instanceof EngineError && ['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code))
         return false;
       throw error;
+    }
+  }
+
+  /** A pg_dump that outlived its server may be waiting for a lock, or hold one. Where the source can't be reached, it ends by itself. */
+  private async endSessions(backup: BackupRow): Promise<void> {
+    try {
+      const source = await this.sources.get(backup.organization_id, backup.source_id ?? '');
+      await endSessionsOf(this.sources.connectionOf(source), backup.id);
+    } catch (error) {
+      this.logger.debug({ event: 'backup.sessions-not-ended', runId: backup.id, err: error }, 'backup.sessions-not-ended');
     }
   }
 

@@ -72,11 +72,11 @@ export class JobQueue implements OnApplicationBootstrap {
     if (worker) this.boss.notifyWorker(worker);
   }
 
-  /** True when a job for this run waits or is being worked on. */
-  async hasJob(kind: RunKind, runId: string): Promise<boolean> {
+  /** True when a job for this run waits or, unless `waitingOnly`, is being worked on. */
+  async hasJob(kind: RunKind, runId: string, waitingOnly: boolean): Promise<boolean> {
     await this.start();
     const jobs = await this.boss.findJobs(kind, { data: { runId } satisfies RunJob });
-    return jobs.some((job) => job.state === 'created' || job.state === 'retry' || job.state === 'active');
+    return jobs.some((job) => job.state === 'created' || job.state === 'retry' || (job.state === 'active' && !waitingOnly));
   }
 
   /** Lets `handle` work on jobs of a kind. */

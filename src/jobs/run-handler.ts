@@ -1,4 +1,5 @@
 import { DiscoveryService } from '@nestjs/core';
+import type { Trx } from '../catalog/catalog.js';
 import type { RunEvent } from '../common/events/event-map.js';
 import type { HeldRun } from './held-run.js';
 import type { RunKind } from './run.js';
@@ -10,6 +11,10 @@ export const RunHandlerOf = DiscoveryService.createDecorator<RunKind>();
 export interface RunHandler {
   /** Does the run and, in a fenced transaction of its own, marks it completed; throws when it can't. */
   run(run: HeldRun): Promise<void>;
+  /** True when an attempt that died did all the work, so that only the catalog doesn't say so. */
+  isDone(runId: string): Promise<boolean>;
+  /** Marks such a run completed; the caller has locked its row. */
+  complete(trx: Trx, runId: string): Promise<void>;
   /** Clears away what a failed, canceled or interrupted attempt has left outside the catalog. May be called twice. */
   cleanUp(runId: string): Promise<void>;
   /** What the events of the run tell about it. */

@@ -2,6 +2,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import { Interval } from '@nestjs/schedule';
 import { Catalog } from '../catalog/catalog.js';
 import { Settings } from '../config/settings.js';
+import { HeldRun } from './held-run.js';
 import { JobQueue } from './job-queue.js';
 import { RunEvents } from './run-events.js';
 import type { RunHandler } from './run-handler.js';
@@ -17,6 +18,8 @@ const WAITING_SECONDS = 60;
 export class RunRecovery {
   private readonly logger = new Logger('jobs');
   private readonly handlers = new Map<RunKind, RunHandler>();
+  /** What this process is working on: however late its heartbeat, it is not gone. */
+  readonly heldHere = new Set<HeldRun>();
   private ready = false;
 
   constructor(
@@ -54,50 +57,102 @@ export class RunRecovery {
    */
   async recover(everything: boolean): Promise<void> {
     for (const kind of RUN_KINDS) {
-      for (const runId of await this.runs.findAbandoned(kind, WORKER_ID, everything))
-        await this.takeBack(kind, runId, everything);
+      const abandoned = await this.runs.findAbandoned(kind, everything);
+      await Promise.all(abandoned.map((runId) => this.attend(kind, runId, () => this.takeBack(kind, runId, everything))));
       for (const { id } of await this.runs.findWaiting(kind, everything ? 0 : WAITING_SECONDS))
-        await this.settleWaiting(kind, id);
+        await this.attend(kind, id, () => this.settleWaiting(kind, id, everything));
     }
     this.ready = true;
   }
 
-  /** A run whose worker is gone: its attempt is closed, and it waits again. */
-  private async takeBack(kind: RunKind, runId: string, everything: boolean): Promise<void> {
-    const taken = await this.catalog.transaction(async (trx) => {
-      const row = await this.runs.lock(trx, kind, runId);
-      if (!row || row.status !== 'running' || row.worker_id === WORKER_ID || !(everything || row.stale)) return false;
-      await this.runs.endAttempt(trx, kind, runId, 'interrupted', null);
-      await this.runs.requeue(trx, kind, runId);
-      return true;
-    });
-    if (!taken) return;
-    this.logger.warn({ event: `${kind}.interrupted`, runId }, 'the worker of this run is gone');
-    await this.handlerOf(kind).cleanUp(runId);
-    await this.settleWaiting(kind, runId);
+  /** One run that can't be recovered must neither keep the others from it nor the server from starting. */
+  private async attend(kind: RunKind, runId: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.logger.error({ event: 'jobs.recovery-failed', kind, runId, err: error }, 'jobs.recovery-failed');
+    }
   }
 
-  /** A waiting run: ended when it was canceled or interrupted too often, else given a job if it has none. */
-  async settleWaiting(kind: RunKind, runId: string): Promise<void> {
+  /**
+   * A run whose worker is gone: its attempt is closed, what it left is cleared away, and it waits again. It is held meanwhile, since
+   * a job that comes by would begin the next attempt in the middle of the clearing.
+   */
+  private async takeBack(kind: RunKind, runId: string, everything: boolean): Promise<void> {
+    const row = await this.catalog.transaction(async (trx) => {
+      const found = await this.runs.lockUnlessLocked(trx, kind, runId);
+      if (found?.status !== 'running' || this.isHeldHere(runId) || !(everything || found.stale)) return undefined;
+      await this.runs.endAttempt(trx, kind, runId, 'interrupted', null);
+      await this.runs.takeOver(trx, kind, runId, WORKER_ID);
+      return found;
+    });
+    if (!row) return;
+    this.logger.warn({ event: `${kind}.interrupted`, runId, attempt: row.attempt }, 'the worker of this run is gone');
+    const held = new HeldRun(kind, runId, row.organization_id, row.attempt, WORKER_ID, this.runs);
+    this.heldHere.add(held);
+    try {
+      await this.clearAway(kind, runId);
+      await this.catalog.transaction(async (trx) => {
+        await held.fence(trx);
+        await this.runs.requeue(trx, kind, runId);
+      });
+    } finally {
+      await held.release();
+      this.heldHere.delete(held);
+    }
+    await this.settleWaiting(kind, runId, true);
+  }
+
+  isHeldHere(runId: string): boolean {
+    return [...this.heldHere].some((run) => run.id === runId);
+  }
+
+  /** What can't be cleared away now is left to the next attempt and the sweeper: the run must go on. */
+  async clearAway(kind: RunKind, runId: string): Promise<void> {
+    await this.handlerOf(kind)
+      .cleanUp(runId)
+      .catch((error: unknown) =>
+        this.logger.error({ event: `${kind}.not-cleared`, runId, err: error }, 'what a run left could not be cleared away'),
+      );
+  }
+
+  /** Whether only the catalog lacks what the run has done; false where that can't be found out. */
+  async isDone(kind: RunKind, runId: string): Promise<boolean> {
+    return this.handlerOf(kind)
+      .isDone(runId)
+      .catch((error: unknown) => {
+        this.logger.error({ event: `${kind}.not-looked-at`, runId, err: error }, 'what a run left could not be looked at');
+        return false;
+      });
+  }
+
+  /**
+   * A waiting run: ended when it was canceled or interrupted too often, else given a job if it has none.
+   * @param workerGone true when nobody is working on a job of it, whatever the queue says
+   */
+  async settleWaiting(kind: RunKind, runId: string, workerGone: boolean): Promise<void> {
     const handler = this.handlerOf(kind);
-    const hasJob = await this.queue.hasJob(kind, runId);
+    const hasJob = await this.queue.hasJob(kind, runId, workerGone);
+    const isDone = await this.isDone(kind, runId);
     const outcome = await this.catalog.transaction(async (trx) => {
       const row = await this.runs.lock(trx, kind, runId);
       if (!row || row.status !== 'queued') return undefined;
-      if (row.cancel_requested_at) {
-        await this.runs.end(trx, kind, runId, 'canceled', null);
-        return 'canceled' as const;
+      const isOver = row.cancel_requested_at !== null || (await this.runs.interruptions(trx, kind, runId)) >= MAX_INTERRUPTIONS;
+      if (isOver && isDone) {
+        await handler.complete(trx, runId);
+        return 'completed' as const;
       }
-      if ((await this.runs.interruptions(trx, kind, runId)) >= MAX_INTERRUPTIONS) {
-        await this.runs.end(trx, kind, runId, 'failed', INTERRUPTED_ERROR);
-        return 'failed' as const;
+      if (isOver) {
+        const outcome = row.cancel_requested_at ? 'canceled' : 'failed';
+        await this.runs.end(trx, kind, runId, outcome, outcome === 'failed' ? INTERRUPTED_ERROR : null);
+        return outcome;
       }
       if (hasJob) return undefined;
       await this.queue.enqueue(trx, kind, runId);
       return 'requeued' as const;
     });
     if (outcome === 'requeued') this.queue.wake(kind);
-    if (outcome === 'canceled' || outcome === 'failed') await handler.cleanUp(runId);
+    if (outcome === 'canceled' || outcome === 'failed') await this.clearAway(kind, runId);
     if (outcome) await this.events.tell(kind, outcome, runId, handler, outcome === 'failed' ? INTERRUPTED_ERROR : null);
   }
 

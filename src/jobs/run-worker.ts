@@ -18,8 +18,8 @@ import { WORKER_ID } from './worker-id.js';
 @Injectable()
 export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly logger = new Logger('jobs');
-  private readonly held = new Set<HeldRun>();
   private readonly busy = new Set<Promise<void>>();
+  private graceIsOver = false;
 
   constructor(
     private readonly catalog: Catalog,
@@ -51,7 +51,10 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
   /** Runs in progress get the grace time; after it they are given back to the queue. */
   async beforeApplicationShutdown(): Promise<void> {
     await this.queue.stopWorking();
-    const grace = setTimeout(() => this.held.forEach((run) => run.stop('shutdown')), this.settings.shutdownGraceSeconds * 1000);
+    const grace = setTimeout(() => {
+      this.graceIsOver = true;
+      for (const run of this.recovery.heldHere) run.stop('shutdown');
+    }, this.settings.shutdownGraceSeconds * 1000);
     while (this.busy.size > 0) await Promise.allSettled(this.busy);
     clearTimeout(grace);
     await this.queue.stop();
@@ -65,19 +68,19 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
   private async take(kind: RunKind, runId: string): Promise<void> {
     const run = await this.claim(kind, runId);
     if (!run) return;
-    this.held.add(run);
+    this.recovery.heldHere.add(run);
+    if (this.graceIsOver) run.stop('shutdown');
     const handler = this.recovery.handlerOf(kind);
     try {
       await this.events.tell(kind, 'started', runId, handler, null);
       await handler.run(run);
-      await run.release();
       await this.catalog.transaction((trx) => this.runs.endAttempt(trx, kind, runId, 'completed', null));
       await this.events.tell(kind, 'completed', runId, handler, null);
     } catch (error) {
-      await run.release();
       await this.endBadly(run, handler, error);
     } finally {
-      this.held.delete(run);
+      await run.release();
+      this.recovery.heldHere.delete(run);
     }
   }
 
@@ -86,6 +89,7 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
     return this.catalog.transaction(async (trx) => {
       const row = await this.runs.lock(trx, kind, runId);
       if (!row || (row.status !== 'queued' && !(row.status === 'running' && row.stale))) return undefined;
+      if (this.recovery.isHeldHere(runId)) return undefined;
       if (row.status === 'running') await this.runs.endAttempt(trx, kind, runId, 'interrupted', null);
       if (row.cancel_requested_at || (await this.runs.interruptions(trx, kind, runId)) >= MAX_INTERRUPTIONS) {
         // Recovery ends these, with their objects.
@@ -93,7 +97,7 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
         setImmediate(
           () =>
             void this.recovery
-              .settleWaiting(kind, runId)
+              .settleWaiting(kind, runId, false)
               .catch((error: unknown) => this.logger.error({ err: error, runId }, 'run.not-settled')),
         );
         return undefined;
@@ -121,12 +125,10 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
         { event: `${run.kind}.error`, runId: run.id, err: thrown },
         'a run failed for a reason that is not ours to explain',
       );
-    await handler
-      .cleanUp(run.id)
-      .catch((failure: unknown) =>
-        this.logger.error({ runId: run.id, err: failure }, 'what a run left could not be cleared away; the sweeper will'),
-      );
-    const outcome = stopped === 'shutdown' ? 'given-back' : stopped === 'canceled' ? 'canceled' : 'failed';
+    // Whatever went wrong after the work was done: begun anew, the run finds it done and says so.
+    const isDone = await this.recovery.isDone(run.kind, run.id);
+    if (!isDone) await this.recovery.clearAway(run.kind, run.id);
+    const outcome = isDone || stopped === 'shutdown' ? 'given-back' : stopped === 'canceled' ? 'canceled' : 'failed';
     const written = await this.catalog.transaction(async (trx) => {
       if (!(await this.runs.holds(trx, run))) return false;
       await this.runs.endAttempt(trx, run.kind, run.id, outcome, error);

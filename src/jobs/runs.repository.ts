@@ -1,5 +1,5 @@
 import { Injectable } from '@nestjs/common';
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
 import type { RunColumns, RunErrorColumn } from '../catalog/tables.js';
 import { RUN_TABLES, type RunKind, type RunStatus, STALE_SECONDS } from './run.js';
@@ -29,10 +29,13 @@ export class RunsRepository {
 
   /** The run, locked until the transaction ends. */
   async lock(trx: Trx, kind: RunKind, id: string): Promise<RunRow | undefined> {
-    const { rows } = await sql<RunRow>`
-      SELECT id, organization_id, status, attempt, worker_id, cancel_requested_at, started_at,
-             coalesce(heartbeat_at < now() - make_interval(secs => ${STALE_SECONDS}), true) AS stale
-      FROM ${sql.table(RUN_TABLES[kind])} WHERE id = ${id} FOR UPDATE`.execute(trx);
+    const { rows } = await lockedRun(kind, id, sql``).execute(trx);
+    return rows[0];
+  }
+
+  /** As `lock`; undefined at once when another session has locked it: its holder is just committing. */
+  async lockUnlessLocked(trx: Trx, kind: RunKind, id: string): Promise<RunRow | undefined> {
+    const { rows } = await lockedRun(kind, id, sql`SKIP LOCKED`).execute(trx);
     return rows[0];
   }
 
@@ -50,6 +53,13 @@ export class RunsRepository {
       .insertInto('attempts')
       .values({ run_kind: holder.kind, run_id: holder.id, attempt: holder.attempt, worker_id: holder.workerId })
       .execute();
+  }
+
+  /** Takes a run over from a worker that is gone, as the same attempt; the caller has locked it. */
+  async takeOver(trx: Trx, kind: RunKind, id: string, workerId: string): Promise<void> {
+    await sql`UPDATE ${sql.table(RUN_TABLES[kind])} SET worker_id = ${workerId}, heartbeat_at = now() WHERE id = ${id}`.execute(
+      trx,
+    );
   }
 
   /** Says that the holder lives, and how far it is. @returns whether it still holds the run, and whether someone asked it to stop */
@@ -99,10 +109,10 @@ export class RunsRepository {
     return Number(row.count);
   }
 
-  /** Runs whose worker has not been heard of; with `all`, every running one that this worker does not hold. */
-  async findAbandoned(kind: RunKind, workerId: string, all: boolean): Promise<string[]> {
+  /** Runs whose worker has not been heard of; with `all`, every running one. */
+  async findAbandoned(kind: RunKind, all: boolean): Promise<string[]> {
     const { rows } = await sql<{ id: string }>`SELECT id FROM ${sql.table(RUN_TABLES[kind])}
-      WHERE status = 'running' AND worker_id IS DISTINCT FROM ${workerId}
+      WHERE status = 'running'
         AND (${all}::boolean OR heartbeat_at IS NULL OR heartbeat_at < now() - make_interval(secs => ${STALE_SECONDS}))
       LIMIT 1000`.execute(this.catalog.db);
     return rows.map((row) => row.id);
@@ -153,4 +163,11 @@ export class RunsRepository {
       .orderBy('started_at')
       .execute();
   }
+}
+
+function lockedRun(kind: RunKind, id: string, wait: RawBuilder<unknown>): RawBuilder<RunRow> {
+  return sql<RunRow>`
+    SELECT id, organization_id, status, attempt, worker_id, cancel_requested_at, started_at,
+           coalesce(heartbeat_at < now() - make_interval(secs => ${STALE_SECONDS}), true) AS stale
+    FROM ${sql.table(RUN_TABLES[kind])} WHERE id = ${id} FOR UPDATE ${wait}`;
 }

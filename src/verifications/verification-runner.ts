@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { BackupsService } from '../backups/backups.service.js';
 import { durationMs } from '../backups/backup-view.js';
-import { Catalog } from '../catalog/catalog.js';
+import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import type { RunEvent } from '../common/events/event-map.js';
 import { ArtifactStore } from '../engine/store/artifact-store.js';
@@ -55,6 +55,14 @@ export class VerificationRunner implements RunHandler {
     await this.cache.invalidate(run.organizationId, ['verifications', 'backups']);
     // The checks and the verdict are written; the run itself ends as failed, with the cause.
     if (failure) throw failure;
+  }
+
+  async isDone(): Promise<boolean> {
+    return false;
+  }
+
+  complete(trx: Trx, runId: string): Promise<void> {
+    return this.verifications.complete(trx, runId);
   }
 
   async cleanUp(): Promise<void> {
