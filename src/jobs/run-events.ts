@@ -1,16 +1,20 @@
 import { Injectable } from '@nestjs/common';
 import type { RunErrorColumn } from '../catalog/tables.js';
+import { CacheService } from '../common/cache/cache.service.js';
 import { EventBus } from '../common/events/event-bus.js';
 import type { EventName } from '../common/events/event-map.js';
 import type { RunHandler } from './run-handler.js';
-import type { RunKind } from './run.js';
+import { RUN_TABLES, type RunKind } from './run.js';
 
 export type RunEventVerb = 'queued' | 'started' | 'completed' | 'failed' | 'canceled' | 'requeued';
 
-/** Tells the bus what became of a run, with the same fields for every kind. */
+/** Tells caches and the bus what became of a run, with the same fields for every kind. */
 @Injectable()
 export class RunEvents {
-  constructor(private readonly bus: EventBus) {}
+  constructor(
+    private readonly bus: EventBus,
+    private readonly cache: CacheService,
+  ) {}
 
   async tell(
     kind: RunKind,
@@ -20,6 +24,9 @@ export class RunEvents {
     error: RunErrorColumn | null,
   ): Promise<void> {
     const name: EventName = `${kind}.${verb}`;
-    this.bus.emit(name, { runId, ...(await handler.describe(runId)), error });
+    const event = { runId, ...(await handler.describe(runId)), error };
+    // What handlers forget earlier may have been read again, and kept, before the run's new state was written.
+    await this.cache.invalidate(event.organizationId, [RUN_TABLES[kind]]);
+    this.bus.emit(name, event);
   }
 }
