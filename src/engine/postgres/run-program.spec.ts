@@ -44,6 +44,15 @@ describe('startProgram', () => {
     expect((await failureOf(program.done)).stopped).toBe(true);
   });
 
+  it('takes no harm from an abort while nobody listens to its output', async () => {
+    const abort = new AbortController();
+    const program = startProgram(node, ['-e', 'setInterval(() => {}, 1000)'], { env, signal: abort.signal });
+    program.stdout.resume();
+    abort.abort();
+    expect((await failureOf(program.done)).stopped).toBe(true);
+    expect(program.stdout.errored).toMatchObject({ code: 'CANCELED' });
+  });
+
   it('ends the process when its output is no longer wanted', async () => {
     const program = startProgram(node, ['-e', 'setInterval(() => process.stdout.write("x"), 5)'], { env });
     program.stdout.once('data', () => program.stdout.destroy());

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { EngineError } from '../errors.js';
+import type { ProgramOutput } from './program-output.js';
 
 const STDERR_TAIL_BYTES = 8 * 1024;
 const KILL_AFTER_MS = 5000;
@@ -13,6 +14,8 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** `ignore`, the default, gives the child /dev/null. */
   stdin?: 'pipe' | 'ignore';
+  /** For a program that writes much; a plain pipe where it is left out. */
+  output?: ProgramOutput;
 }
 
 /** A running child process. Its stdout must be read, or it stands still. */
@@ -55,10 +58,13 @@ export function startProgram(path: string, args: readonly string[], options: Run
   const child = spawn(path, args, {
     env: { ...options.env },
     shell: false,
-    stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
+    stdio: [options.stdin ?? 'ignore', options.output?.childEnd ?? 'pipe', 'pipe'],
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
-  const { stdin, stdout, stderr } = child;
+  // The child has its own by now; as long as we hold ours, the output does not end.
+  options.output?.childEnd.destroy();
+  const { stdin, stderr } = child;
+  const stdout = options.output?.stdout ?? child.stdout;
   if (stdout === null || stderr === null) throw new Error('a child process was started without its streams');
 
   let tail = Buffer.alloc(0);
@@ -67,6 +73,8 @@ export function startProgram(path: string, args: readonly string[], options: Run
   });
   // A child that ends before it has read everything breaks the pipe: its exit code tells more than EPIPE does.
   stdin?.on('error', () => undefined);
+  // Whoever reads our stdout hears of its error; before somebody does, or when nobody does, it must not end the process.
+  stdout.on('error', () => undefined);
 
   let stopped = false;
   let killer: NodeJS.Timeout | undefined;
