@@ -258,7 +258,7 @@ describe('the list', () => {
     const falling = (await list(`status=completed&sort=-${field}`)).data.map(value);
     expect(rising.length).toBeGreaterThan(3);
     expect(rising).toEqual([...rising].sort((a, b) => a - b));
-    expect(falling).toEqual([...rising].reverse());
+    expect(falling).toEqual(rising.toReversed());
   });
 
   it('shows each backup on one page only, the newest first', async () => {
