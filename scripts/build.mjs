@@ -45,10 +45,10 @@ async function build() {
   process.stderr.write('Building …\n');
   const compiler = spawn(process.execPath, [NEST, 'build'], { cwd: ROOT, stdio: ['ignore', 'inherit', 'inherit'] });
   const [code] = await once(compiler, 'exit');
+  // A build that found nothing changed leaves its stamp old, and one that failed leaves a new one.
+  const stamp = new Date(code === 0 ? Date.now() : 0);
+  await utimes(STAMP, stamp, stamp).catch(() => undefined);
   if (code !== 0) throw new Error('The build failed; the compiler said why above.');
-  // A build that found nothing changed leaves its stamp old.
-  const now = new Date();
-  await utimes(STAMP, now, now);
 }
 
 async function isWritable() {
