@@ -3,7 +3,8 @@ import { type Readable, Transform } from 'node:stream';
 import { ArchiveInspector } from './archive/archive-inspector.js';
 import type { ArchiveSummary } from './archive/archive-reader.js';
 import { artifactName } from './artifact/artifact-name.js';
-import { writeArtifact } from './artifact/artifact-writer.js';
+import { writeArtifact, type WriteArtifactOptions } from './artifact/artifact-writer.js';
+import { BatchPool } from './artifact/batch-pool.js';
 import { loadManifest } from './artifact/load-manifest.js';
 import { encodeManifest } from './artifact/manifest-codec.js';
 import {
@@ -26,6 +27,7 @@ import { inspectSource, lockShortage, type SourceInspection } from './postgres/i
 import { listStoredRelations, omissionsOf } from './postgres/omissions.js';
 import { type PgProgram, programError } from './postgres/program-error.js';
 import { estimateTables, type Exclusions, quoteName, relationKey } from './postgres/relations.js';
+import { openProgramOutput } from './postgres/program-output.js';
 import { type RunningProgram, startProgram } from './postgres/run-program.js';
 import { checkPinnedSettings, PINNED_SETTINGS } from './postgres/settings.js';
 import { type Progress, ProgressMeter } from './progress.js';
@@ -282,11 +284,13 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[]): Pr
   const startedAt = new Date();
   const extra = { statement_timeout: String(source.statementTimeoutMs) };
   await withPgEnvironment(source.connection, { applicationName: session.applicationName, settings: extra }, async (env) => {
-    const program = startProgram(programs.pgDump, dumpArguments(source), { env, signal });
-    await addOutput(writing, artifacts, 'database', 'database.dump', program, 'pg_dump', [inspector], (bytes) => {
+    const pool = new BatchPool();
+    const program = startProgram(programs.pgDump, dumpArguments(source), { env, signal, output: await openProgramOutput(pool) });
+    const onBytes = (bytes: number) => {
       meter.tables(inspector.tablesDone, inspector.tablesTotal ?? 0);
       meter.passed(bytes);
-    });
+    };
+    await addOutput(writing, artifacts, 'database', 'database.dump', program, 'pg_dump', { through: [inspector], pool, onBytes });
   });
   const finishedAt = new Date();
   const { tables, largeObjects } = inspector.summary();
@@ -319,12 +323,15 @@ async function dumpConfig(writing: Writing, configPaths: readonly string[], arti
   meter.begin('config');
   await withPgEnvironment(source.connection, { applicationName: session.applicationName }, async (env) => {
     const program = dumpGlobals(programs, source.connection.database, { env, signal });
-    await addOutput(writing, artifacts, 'config', 'globals.sql', program, 'pg_dumpall', []);
+    await addOutput(writing, artifacts, 'config', 'globals.sql', program, 'pg_dumpall');
   });
   const settings = await withClient(source.connection, session, (client) => collectDatabaseConfig(client));
   const generated = [{ name: 'database-config.json', content: `${JSON.stringify(settings, null, 2)}\n` }];
-  await addArtifact(writing, artifacts, 'config', 'config.tar', packConfig(generated, configPaths, signal), []);
+  await addArtifact(writing, artifacts, 'config', 'config.tar', packConfig(generated, configPaths, signal));
 }
+
+/** How the bytes of one artifact are treated on their way. */
+type Handling = Pick<WriteArtifactOptions, 'through' | 'pool' | 'onBytes'>;
 
 /** Stores what a program prints; whole only when the program has ended well, since the end of a pipe alone proves nothing. */
 async function addOutput(
@@ -334,8 +341,7 @@ async function addOutput(
   content: string,
   program: RunningProgram,
   name: PgProgram,
-  through: Transform[],
-  onBytes?: (bytes: number) => void,
+  how: Handling = {},
 ): Promise<void> {
   const { source } = writing.request;
   const ended = program.done.then(
@@ -347,7 +353,10 @@ async function addOutput(
     flush: (done) => void ended.then(done),
   });
   try {
-    await addArtifact(writing, artifacts, component, content, program.stdout, [gate, ...through], onBytes);
+    await addArtifact(writing, artifacts, component, content, program.stdout, {
+      ...how,
+      through: [gate, ...(how.through ?? [])],
+    });
   } finally {
     await ended;
   }
@@ -359,8 +368,7 @@ async function addArtifact(
   component: ManifestArtifact['component'],
   content: string,
   source: Readable,
-  through: Transform[],
-  onBytes?: (bytes: number) => void,
+  how: Handling = {},
 ): Promise<void> {
   const { store, compress, recipients, signal } = writing.request;
   const name = artifactName(content, compress);
@@ -368,11 +376,10 @@ async function addArtifact(
     store,
     key: objectKey(writing.prefix, name),
     source,
-    through,
     compress,
     recipients,
     signal,
-    ...(onBytes ? { onBytes } : {}),
+    ...how,
   });
   artifacts.push({ component, name, ...digest });
 }

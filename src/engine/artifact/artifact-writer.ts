@@ -5,6 +5,7 @@ import { abortReason } from '../store/abort.js';
 import type { ArtifactStore } from '../store/artifact-store.js';
 import { systemCode } from '../store/local-errors.js';
 import { createAgeEncryptor } from './age-encrypt.js';
+import type { BatchPool } from './batch-pool.js';
 import { createCompressor } from './compression.js';
 import { Gather } from './gather.js';
 import { Meter } from './meter.js';
@@ -26,6 +27,8 @@ export interface WriteArtifactOptions {
   source: Readable | AsyncIterable<Buffer>;
   /** Streams that the plain bytes pass through on their way, as the archive's reader. */
   through?: Transform[];
+  /** Where the buffers of `source` come from; they are given back once they are compressed. */
+  pool?: BatchPool;
   compress: boolean;
   recipients: readonly string[];
   signal?: AbortSignal;
@@ -45,11 +48,14 @@ export async function writeArtifact(options: WriteArtifactOptions): Promise<Arti
   const stored = new Meter();
   let stages: Transform[];
   try {
+    const compressor = options.compress ? createCompressor() : undefined;
+    // Uncompressed bytes are not given back: the encryptor does not say how far it has come.
+    if (compressor && options.pool) options.pool.consumed = () => compressor.bytesWritten;
     stages = [
       new Gather(),
       ...through,
       plain,
-      ...(options.compress ? [createCompressor()] : []),
+      ...(compressor ? [compressor] : []),
       await createAgeEncryptor(options.recipients),
       stored,
     ];
