@@ -2,10 +2,10 @@ import { Client } from 'pg';
 import type { PgConnection } from '../../src/engine/postgres/connection.js';
 
 /** Locks a table so that a dump of it waits. @returns how to let go */
-export async function holdLock(connection: PgConnection, table: string): Promise<() => Promise<void>> {
+export async function holdLock(connection: PgConnection, table: string, mode = 'ACCESS EXCLUSIVE'): Promise<() => Promise<void>> {
   const { host, port, database, user, password } = connection;
   const client = new Client({ host, port, database, user, password });
   await client.connect();
-  await client.query(`BEGIN; LOCK TABLE ${table} IN ACCESS EXCLUSIVE MODE`);
+  await client.query(`BEGIN; LOCK TABLE ${table} IN ${mode} MODE`);
   return () => client.end();
 }
