@@ -8,11 +8,23 @@ import { BackupSweeper } from './backup-sweeper.js';
 import { BackupsController } from './backups.controller.js';
 import { BackupsRepository } from './backups.repository.js';
 import { BackupsService } from './backups.service.js';
+import { CatalogCatchUp } from './catalog-catch-up.js';
+import { ManifestImport } from './manifest-import.js';
 
 @Module({
   imports: [SourcesModule],
   controllers: [BackupsController],
-  providers: [BackupsService, BackupsRepository, BackupDetails, BackupDownload, BackupRunner, BackupStats, BackupSweeper],
+  providers: [
+    BackupsService,
+    BackupsRepository,
+    BackupDetails,
+    BackupDownload,
+    BackupRunner,
+    BackupStats,
+    BackupSweeper,
+    CatalogCatchUp,
+    ManifestImport,
+  ],
   exports: [BackupsService],
 })
 export class BackupsModule {}

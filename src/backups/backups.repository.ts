@@ -221,10 +221,10 @@ export class BackupsRepository {
       .execute();
   }
 
-  /** Restores and verifications of this backup that have not ended. */
+  /** Restores and verifications of this backup that have not ended, and swaps that can still be taken back. */
   async openUses(trx: Trx, id: string): Promise<number> {
     const { rows } = await sql<{ count: number }>`SELECT
-      (SELECT count(*) FROM restores WHERE backup_id = ${id} AND status IN ('queued','running')) +
+      (SELECT count(*) FROM restores WHERE backup_id = ${id} AND (status IN ('queued','running') OR previous_database IS NOT NULL)) +
       (SELECT count(*) FROM verifications WHERE backup_id = ${id} AND status IN ('queued','running')) AS count`.execute(trx);
     return Number(rows[0]?.count ?? 0);
   }

@@ -2,10 +2,11 @@ import { Injectable } from '@nestjs/common';
 import { createHash } from 'node:crypto';
 import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
-import { Catalog } from '../catalog/catalog.js';
+import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
+import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import { backupPrefix } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
@@ -59,37 +60,38 @@ export class BackupsService {
     const source = await this.sources.getOrOnly(caller.organizationId, dto.source);
     const requestHash = hashOf({ ...dto, type, source: source.id });
     const id = newTimedId('backup', new Date());
-    const row = await this.catalog.transaction(async (trx) => {
-      const earlier =
-        idempotencyKey === undefined
-          ? undefined
-          : await this.backups.findByIdempotencyKey(trx, caller.organizationId, idempotencyKey);
-      if (earlier) return { backup: earlier, isNew: false };
-      const backup = await this.backups.insert(trx, {
-        id,
-        organizationId: caller.organizationId,
-        sourceId: source.id,
-        sourceName: source.name,
-        type,
-        origin: 'api',
-        components: COMPONENTS_OF_TYPE[type],
-        compress: dto.compress ?? true,
-        label: dto.label ?? null,
-        tags: dto.tags ?? [],
-        pinned: dto.pinned ?? false,
-        prefix: backupPrefix({
-          installation: this.installation.id,
-          organization: caller.organizationId,
-          source: source.id,
-          backup: id,
-        }),
-        idempotencyKey: idempotencyKey ?? null,
-        requestHash: idempotencyKey === undefined ? null : requestHash,
-        requestedBy: actorOf(caller),
+    const make = () =>
+      this.catalog.transaction(async (trx) => {
+        const earlier =
+          idempotencyKey === undefined
+            ? undefined
+            : await this.backups.findByIdempotencyKey(trx, caller.organizationId, idempotencyKey);
+        if (earlier) return { backup: earlier, isNew: false };
+        const backup = await this.backups.insert(trx, {
+          id,
+          organizationId: caller.organizationId,
+          sourceId: source.id,
+          sourceName: source.name,
+          type,
+          origin: 'api',
+          components: COMPONENTS_OF_TYPE[type],
+          compress: dto.compress ?? true,
+          label: dto.label ?? null,
+          tags: dto.tags ?? [],
+          pinned: dto.pinned ?? false,
+          prefix: this.prefixOf(caller.organizationId, source.id, id),
+          idempotencyKey: idempotencyKey ?? null,
+          requestHash: idempotencyKey === undefined ? null : requestHash,
+          requestedBy: actorOf(caller),
+        });
+        await this.runs.enqueue(trx, 'backup', id);
+        await this.changes.record(trx, caller, 'backup.created', id, { type, source: source.name });
+        return { backup, isNew: true };
       });
-      await this.runs.enqueue(trx, 'backup', id);
-      await this.changes.record(trx, caller, 'backup.created', id, { type, source: source.name });
-      return { backup, isNew: true };
+    // Two requests with one key at the same moment: the later one finds the row of the earlier.
+    const row = await make().catch((error: { code?: string }) => {
+      if (idempotencyKey !== undefined && error.code === UNIQUE_VIOLATION) return make();
+      throw error;
     });
     if (!row.isNew) {
       if (row.backup.request_hash === requestHash) return row.backup;
@@ -100,6 +102,39 @@ export class BackupsService {
     await this.runs.queued('backup', id);
     await this.changes.committed(caller, 'backup', id, ['backups']);
     return row.backup;
+  }
+
+  /**
+   * Queues the backup that an in-place restore makes of what it is about to replace.
+   * @param noted writes it down in the same transaction
+   */
+  async createSafety(restored: BackupRow, restoreId: string, noted: (trx: Trx, id: string) => Promise<void>): Promise<BackupRow> {
+    const source = await this.sources.get(restored.organization_id, restored.source_id ?? '');
+    const id = newTimedId('backup', new Date());
+    const backup = await this.catalog.transaction(async (trx) => {
+      const inserted = await this.backups.insert(trx, {
+        id,
+        organizationId: restored.organization_id,
+        sourceId: source.id,
+        sourceName: source.name,
+        type: 'full',
+        origin: 'safety',
+        components: COMPONENTS_OF_TYPE.full,
+        compress: true,
+        label: `before ${restoreId}`,
+        tags: [],
+        pinned: false,
+        prefix: this.prefixOf(restored.organization_id, source.id, id),
+        idempotencyKey: null,
+        requestHash: null,
+        requestedBy: SYSTEM_ACTOR,
+      });
+      await this.runs.enqueue(trx, 'backup', id);
+      await noted(trx, id);
+      return inserted;
+    });
+    await this.runs.queued('backup', id);
+    return backup;
   }
 
   /** Ends a queued backup at once; a running one as soon as its worker hears of it. */
@@ -156,7 +191,14 @@ export class BackupsService {
     await this.changes.committed(caller, 'backup', id, ['backups']);
     return this.get(caller.organizationId, id);
   }
+
+  private prefixOf(organization: string, source: string, backup: string): string {
+    return backupPrefix({ installation: this.installation.id, organization, source, backup });
+  }
 }
+
+/** PostgreSQL's code for a second row with the same key. */
+const UNIQUE_VIOLATION = '23505';
 
 /** Anything that is not exactly an id is refused before it touches anything. @throws VALIDATION_ERROR */
 function assertBackupId(id: string): string {

@@ -182,14 +182,26 @@ interface RestoresTable extends RunColumns {
   warnings: JsonColumn<string[] | null>;
   /** OID of the finished database, noted just before it gets its name. */
   finished_oid: number | null;
+  /** Full id of the transaction that holds the whole restore, noted just before it could commit. */
+  transaction_id: string | null;
+  /** The backup that an in-place restore made first. */
+  safety_backup_id: string | null;
+  /** What a swap put aside, or what a revert did: dropped when its time is over, if it is still that database. */
+  previous_database: string | null;
+  previous_oid: number | null;
+  previous_until: NullableTimestamp;
+  reverted_at: NullableTimestamp;
 }
 
 export interface RestoreTargetColumn {
-  mode: 'new-database' | 'url';
+  mode: 'new-database' | 'url' | 'swap' | 'in-place';
   host: string;
   port: number;
   database: string;
   jobs: number;
+  createRoles: boolean;
+  keepPreviousHours: number;
+  selection: { schemas?: string[]; tables?: { schema: string; name: string }[]; schemaOnly?: boolean; dataOnly?: boolean };
 }
 
 interface VerificationsTable extends RunColumns {

@@ -1,6 +1,9 @@
 import type { Client } from 'pg';
 import type { TableDigest } from './artifact/manifest.js';
+import { withClient } from './postgres/client.js';
+import type { PgConnection } from './postgres/connection.js';
 import { quoteName } from './postgres/relations.js';
+import type { ProgressMeter } from './progress.js';
 
 /** A table whose row count after the restore is not the manifest's. */
 export interface CountDifference {
@@ -14,7 +17,7 @@ export interface CountDifference {
 const TABLES_PER_QUERY = 100;
 
 /** Counts the rows of each table exactly, many tables to a query, and compares with the manifest. */
-export async function compareCounts(
+async function compareCounts(
   client: Client,
   expected: readonly TableDigest[],
   onTable: (done: number) => void,
@@ -54,4 +57,20 @@ async function countRows(client: Client, tables: readonly (TableDigest | null)[]
 
 function nameOf({ schema, name }: { schema: string; name: string }): string {
   return JSON.stringify([schema, name]);
+}
+
+/** Analyzes the restored database and counts its rows. */
+export async function checkRestored(
+  connection: PgConnection,
+  session: { applicationName: string; signal?: AbortSignal },
+  expected: readonly TableDigest[],
+  meter: ProgressMeter,
+): Promise<{ countsEqual: boolean; differences: CountDifference[] }> {
+  meter.begin('analyze');
+  return withClient(connection, session, async (client) => {
+    await client.query('ANALYZE');
+    meter.begin('compare');
+    const differences = await compareCounts(client, expected, (done) => meter.tables(done, expected.length));
+    return { countsEqual: differences.length === 0, differences };
+  });
 }

@@ -1,7 +1,8 @@
 import { endSessionsOf } from './backup.js';
 import { withClient } from './postgres/client.js';
 import type { PgConnection } from './postgres/connection.js';
-import { databaseOid, dropDatabase, type RestoreTarget } from './restore-target.js';
+import { wasCommitted } from './restore-one-transaction.js';
+import { databaseOid, dropDatabase, type RestoreTarget, serverOf } from './restore-target.js';
 
 const STAGING_NAME = /^backstay_(restore_.+)_\d+$/;
 
@@ -16,7 +17,7 @@ export function stagingName(runId: string, attempt: number): string {
 /** Ends what an attempt that died still does at the target, and drops what it has left there. */
 export async function cleanUpRestore(runId: string, target: RestoreTarget): Promise<void> {
   await endSessionsOf(serverOf(target), runId);
-  if (target.mode === 'new-database') await dropStagingOf(target.server, async (owner) => owner === runId);
+  if ('server' in target) await dropStagingOf(target.server, async (owner) => owner === runId);
 }
 
 /** Drops the databases that restores have left behind whose runs are over, as `isOver` says by their ids. */
@@ -32,14 +33,25 @@ export async function dropStagingOf(server: PgConnection, isOver: (runId: string
   });
 }
 
-/** Whether an attempt that died had finished: its database, known by its OID, has got the name that was asked for. */
-export async function isRestored(target: RestoreTarget, finishedOid: number | null): Promise<boolean> {
-  if (target.mode !== 'new-database' || finishedOid === null) return false;
-  const { server, database } = target;
+/** Whether an attempt that died had finished: its database, known by its OID, has the name that was asked for. */
+async function hasItsName(server: PgConnection, database: string, finishedOid: number | null): Promise<boolean> {
+  if (finishedOid === null) return false;
   const oid = await withClient(server, { applicationName: 'backstay:recovery' }, (client) => databaseOid(client, database));
   return oid === finishedOid;
 }
 
-function serverOf(target: RestoreTarget): PgConnection {
-  return target.mode === 'new-database' ? target.server : target.connection;
+/** Whether an attempt that died had done its work. @throws EngineError when that can't be told now */
+export async function isRestored(
+  target: RestoreTarget,
+  noted: { finishedOid: number | null; transactionId: string | null },
+): Promise<boolean> {
+  switch (target.mode) {
+    case 'new-database':
+      return hasItsName(target.server, target.database, noted.finishedOid);
+    case 'swap':
+      return hasItsName(target.server, target.server.database, noted.finishedOid);
+    case 'url':
+    case 'in-place':
+      return noted.transactionId !== null && (await wasCommitted(target.connection, noted.transactionId));
+  }
 }

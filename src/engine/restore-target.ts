@@ -10,7 +10,16 @@ export type RestoreTarget =
   /** A database that does not exist yet, on the server that `server` leads to. */
   | { mode: 'new-database'; server: PgConnection; database: string }
   /** An empty database. */
-  | { mode: 'url'; connection: PgConnection };
+  | { mode: 'url'; connection: PgConnection }
+  /** The database that `server` leads to, replaced by one that is built beside it. */
+  | { mode: 'swap'; server: PgConnection }
+  /** What the archive has, replaced in the database itself, in one transaction. */
+  | { mode: 'in-place'; connection: PgConnection };
+
+/** A connection to the target's server. */
+export function serverOf(target: RestoreTarget): PgConnection {
+  return 'server' in target ? target.server : target.connection;
+}
 
 /** Settings whose stored value is a list of names that is written as it is; pg_dump knows the same ones. */
 const LIST_SETTINGS = new Set([

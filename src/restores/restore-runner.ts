@@ -4,18 +4,18 @@ import { durationMs } from '../backups/backup-view.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import type { RunEvent } from '../common/events/event-map.js';
-import { Settings } from '../config/settings.js';
+import { endSessionsOf } from '../engine/backup.js';
 import { cleanUpRestore, dropStagingOf, isRestored } from '../engine/restore-staging.js';
-import type { RestoreTarget } from '../engine/restore-target.js';
-import { restoreBackup, type RestoreOutcome } from '../engine/restore.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
-import { Installation } from '../installation/installation.js';
+import { type RestoreTarget, serverOf } from '../engine/restore-target.js';
+import type { RestoreOutcome } from '../engine/restore-request.js';
+import { restoreBackup } from '../engine/restore.js';
 import type { HeldRun } from '../jobs/held-run.js';
 import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { hasEnded } from '../jobs/run.js';
-import { ServerKeys } from '../keys/server-keys.js';
+import { RestorePlanner } from './restore-planner.js';
 import { RestoreTargets } from './restore-targets.js';
 import { type RestoreRow, RestoresRepository } from './restores.repository.js';
+import { SafetyBackups } from './safety-backups.js';
 
 /** Does the restores that were queued. */
 @Injectable()
@@ -28,10 +28,8 @@ export class RestoreRunner implements RunHandler {
     private readonly backups: BackupsService,
     private readonly targets: RestoreTargets,
     private readonly catalog: Catalog,
-    private readonly store: ArtifactStore,
-    private readonly keys: ServerKeys,
-    private readonly installation: Installation,
-    private readonly settings: Settings,
+    private readonly planner: RestorePlanner,
+    private readonly safety: SafetyBackups,
     private readonly cache: CacheService,
   ) {}
 
@@ -39,32 +37,36 @@ export class RestoreRunner implements RunHandler {
     const restore = await this.row(run.id);
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
     const target = await this.targets.resolve(backup, restore);
-    if (run.attempt > 1 && (await isRestored(target, restore.finished_oid))) return this.finish(run);
-    if (run.attempt > 1) await cleanUpRestore(run.id, target);
+    if (run.attempt > 1) {
+      // First nobody works on it any more, then it can be told whether it was done.
+      await endSessionsOf(serverOf(target), run.id);
+      if (await isRestored(target, notedOf(restore))) return this.finish(run);
+      await cleanUpRestore(run.id, target);
+    }
     await this.dropLeftovers(target);
+    if (target.mode === 'in-place') await this.safety.ensure(run, restore);
+    const { selection, createRoles, jobs, keepPreviousHours } = restore.target;
+    const fenced = (work: (trx: Trx) => Promise<void>) =>
+      this.catalog.transaction(async (trx) => {
+        await run.fence(trx);
+        await work(trx);
+      });
     const outcome = await restoreBackup({
+      ...this.planner.archiveOf(backup, run.signal),
       runId: run.id,
-      ids: {
-        installation: this.installation.id,
-        organization: backup.organization_id,
-        source: backup.source_id ?? '',
-        backup: backup.id,
-      },
       target,
-      store: this.store,
-      verifyingKeys: [this.keys.verifyingKeyPem],
-      identities: [this.keys.ageIdentity],
-      programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
-      jobs: restore.target.jobs,
+      selection,
+      createRoles,
+      jobs,
       attempt: run.attempt,
-      signal: run.signal,
       onProgress: (progress) => run.report(progress),
-      beforeChange: () => this.catalog.transaction((trx) => run.fence(trx)),
+      beforeChange: () => fenced(async () => undefined),
       onFinished: (finished) =>
-        this.catalog.transaction(async (trx) => {
-          await run.fence(trx);
-          await this.restores.recordOutcome(trx, run.id, finished, finished.databaseOid);
+        fenced(async (trx) => {
+          await this.restores.recordOutcome(trx, run.id, finished);
+          await this.restores.recordFinished(trx, run.id, finished.databaseOid, finished.previous, keepPreviousHours);
         }),
+      onCommitting: (transactionId) => fenced((trx) => this.restores.recordTransaction(trx, run.id, transactionId)),
     });
     await this.finish(run, outcome);
   }
@@ -73,7 +75,7 @@ export class RestoreRunner implements RunHandler {
   private async finish(run: HeldRun, outcome?: RestoreOutcome): Promise<void> {
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
-      if (outcome) await this.restores.recordOutcome(trx, run.id, outcome, null);
+      if (outcome) await this.restores.recordOutcome(trx, run.id, outcome);
       await this.restores.complete(trx, run.id);
     });
     await this.cache.invalidate(run.organizationId, ['restores']);
@@ -81,9 +83,10 @@ export class RestoreRunner implements RunHandler {
 
   async isDone(runId: string): Promise<boolean> {
     const restore = await this.restores.findAnywhere(runId);
-    if (!restore || restore.finished_oid === null || restore.status === 'completed') return false;
+    if (!restore || restore.status === 'completed' || (restore.finished_oid === null && restore.transaction_id === null))
+      return false;
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
-    return isRestored(await this.targets.resolve(backup, restore), restore.finished_oid);
+    return isRestored(await this.targets.resolve(backup, restore), notedOf(restore));
   }
 
   complete(trx: Trx, runId: string): Promise<void> {
@@ -113,7 +116,7 @@ export class RestoreRunner implements RunHandler {
 
   /** What restores left on this server that ended while it could not be reached. */
   private async dropLeftovers(target: RestoreTarget): Promise<void> {
-    if (target.mode !== 'new-database') return;
+    if (!('server' in target)) return;
     const isOver = async (runId: string) => hasEnded((await this.restores.findAnywhere(runId))?.status ?? 'unknown');
     await dropStagingOf(target.server, isOver).catch((error: unknown) =>
       this.logger.debug({ event: 'restore.leftovers-stay', err: error }, 'restore.leftovers-stay'),
@@ -125,4 +128,8 @@ export class RestoreRunner implements RunHandler {
     if (!row) throw new Error(`The restore ${id} has no row`);
     return row;
   }
+}
+
+function notedOf(restore: RestoreRow): { finishedOid: number | null; transactionId: string | null } {
+  return { finishedOid: restore.finished_oid, transactionId: restore.transaction_id };
 }

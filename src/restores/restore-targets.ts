@@ -4,93 +4,129 @@ import type { RestoreTargetColumn } from '../catalog/tables.js';
 import { ApiError, Errors } from '../common/errors.js';
 import { Settings } from '../config/settings.js';
 import { EngineError } from '../engine/errors.js';
-import { withClient } from '../engine/postgres/client.js';
 import { parsePostgresUrl, type PgConnection } from '../engine/postgres/connection.js';
-import { assertDatabaseName, assertEmpty, databaseOid, type RestoreTarget, targetExists } from '../engine/restore-target.js';
+import { assertDatabaseName, type RestoreTarget, serverOf } from '../engine/restore-target.js';
 import { SecretBox } from '../keys/secret-box.js';
-import { ServerKeys } from '../keys/server-keys.js';
-import { SourceTester } from '../sources/source-tester.js';
+import { parseTableName } from '../sources/source-values.js';
 import { SourcesService } from '../sources/sources.service.js';
-import type { CreateRestoreDto } from './restore.dto.js';
+import type { CreateRestoreDto, RestoreTargetDto } from './restore.dto.js';
 import type { RestoreRow } from './restores.repository.js';
 
-const LOOK_TIMEOUT_MS = 30_000;
 const DEFAULT_JOBS = 2;
+const DEFAULT_KEEP_HOURS = 24;
 
-/** Turns a request's target into one that can be stored, looked at and reached again. */
+/** Turns a request's target into one that can be reached, stored, and reached again. */
 @Injectable()
 export class RestoreTargets {
   constructor(
     private readonly sources: SourcesService,
-    private readonly tester: SourceTester,
     private readonly secrets: SecretBox,
-    private readonly keys: ServerKeys,
     private readonly settings: Settings,
   ) {}
 
-  /**
-   * Checks the target and looks whether it can take the restore.
-   * @throws VALIDATION_ERROR, PRECONDITION_FAILED with a sentence that says how to mend it
-   */
-  async prepare(
-    backup: BackupRow,
-    restoreId: string,
-    { target, jobs }: CreateRestoreDto,
-  ): Promise<{ column: RestoreTargetColumn; sealedUrl: string | null }> {
-    if (!this.keys.holdsIdentity) {
-      throw Errors.precondition(
-        'The server holds no key that decrypts its backups (BACKUP_RECIPIENTS names only keys of yours). Restore by hand with your key, as docs/RESTORE-BY-HAND.md shows.',
-      );
+  /** The target of a request. @throws VALIDATION_ERROR that names the field */
+  async of(backup: BackupRow, dto: RestoreTargetDto): Promise<RestoreTarget> {
+    refuseForeignFields(dto);
+    switch (dto.mode) {
+      case 'new-database':
+        return { mode: dto.mode, server: await this.sourceOf(backup), database: databaseName(dto.database) };
+      case 'swap':
+        return { mode: dto.mode, server: await this.sourceOf(backup) };
+      case 'in-place':
+        this.assertConfirmed(backup, dto.confirm);
+        return { mode: dto.mode, connection: await this.sourceOf(backup) };
+      case 'url':
+        return { mode: dto.mode, connection: this.parse(dto.url) };
     }
-    const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
-    const resolved = target.mode === 'new-database' ? await this.newDatabase(backup, target) : this.url(target);
-    await this.look(resolved, signal);
-    const { host, port, database } =
-      resolved.mode === 'url' ? resolved.connection : { ...resolved.server, database: resolved.database };
+  }
+
+  /** What of a target is stored: no credentials, but for the sealed URL. */
+  stored(
+    restoreId: string,
+    target: RestoreTarget,
+    dto: CreateRestoreDto,
+  ): { column: RestoreTargetColumn; sealedUrl: string | null } {
+    const { host, port } = serverOf(target);
+    const database = target.mode === 'new-database' ? target.database : serverOf(target).database;
     return {
-      column: { mode: target.mode, host, port, database, jobs: jobs ?? DEFAULT_JOBS },
-      sealedUrl: target.url === undefined ? null : this.secrets.seal(target.url, urlOf(restoreId)),
+      column: {
+        mode: target.mode,
+        host,
+        port,
+        database,
+        jobs: dto.jobs ?? DEFAULT_JOBS,
+        createRoles: dto.createRoles ?? false,
+        keepPreviousHours: dto.target.keepPreviousHours ?? DEFAULT_KEEP_HOURS,
+        selection: selectionOf(dto),
+      },
+      sealedUrl: dto.target.url === undefined ? null : this.secrets.seal(dto.target.url, urlOf(restoreId)),
     };
   }
 
   /** The target of a stored restore. */
   async resolve(backup: BackupRow, restore: RestoreRow): Promise<RestoreTarget> {
     const { mode, database } = restore.target;
-    if (mode === 'new-database') return this.newDatabase(backup, { database });
-    return this.url({ url: this.secrets.open(restore.sealed_target_url ?? '', urlOf(restore.id)) });
-  }
-
-  private async newDatabase(backup: BackupRow, { database, url }: { database?: string; url?: string }): Promise<RestoreTarget> {
-    if (url !== undefined) throw Errors.validation({ 'target.url': 'belongs to mode url' });
-    const source = await this.sources.get(backup.organization_id, backup.source_id ?? '');
-    try {
-      assertDatabaseName(database ?? '');
-    } catch (error) {
-      throw Errors.validation({
-        'target.database': error instanceof EngineError ? `is refused: ${error.hint.replace(/\.$/, '')}` : 'is refused',
-      });
+    switch (mode) {
+      case 'new-database':
+        return { mode, server: await this.sourceOf(backup), database };
+      case 'swap':
+        // The database that was asked for, even where the source was given another one since.
+        return { mode, server: { ...(await this.sourceOf(backup)), database } };
+      case 'in-place':
+        return { mode, connection: { ...(await this.sourceOf(backup)), database } };
+      case 'url':
+        return { mode, connection: this.parse(this.secrets.open(restore.sealed_target_url ?? '', urlOf(restore.id))) };
     }
-    return { mode: 'new-database', server: this.sources.connectionOf(source), database: database ?? '' };
   }
 
-  private url({ url, database }: { url?: string; database?: string }): RestoreTarget {
-    if (database !== undefined)
-      throw Errors.validation({ 'target.database': 'belongs to mode new-database; the URL names the database' });
+  private async sourceOf(backup: BackupRow): Promise<PgConnection> {
+    return this.sources.connectionOf(await this.sources.get(backup.organization_id, backup.source_id ?? ''));
+  }
+
+  private assertConfirmed(backup: BackupRow, confirm: string | undefined): void {
+    if (confirm === backup.source_name) return;
+    throw Errors.validation({
+      'target.confirm': `must be the name of the source that is overwritten, ${JSON.stringify(backup.source_name)}`,
+    });
+  }
+
+  private parse(url: string | undefined): PgConnection {
     try {
-      return { mode: 'url', connection: parsePostgresUrl(url ?? '', { allowUnixSockets: this.settings.allowUnixSockets }) };
+      return parsePostgresUrl(url ?? '', { allowUnixSockets: this.settings.allowUnixSockets });
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
       throw new ApiError('VALIDATION_ERROR', `${error.message} ${error.hint}`, { 'target.url': error.message });
     }
   }
+}
 
-  private async look(target: RestoreTarget, signal: AbortSignal): Promise<void> {
-    const connection: PgConnection = target.mode === 'url' ? target.connection : target.server;
-    if (target.mode === 'url') await this.tester.refuseCatalog(connection, signal);
-    await withClient(connection, { applicationName: 'backstay:preflight', signal }, async (client) => {
-      if (target.mode === 'url') return assertEmpty(client, connection);
-      if ((await databaseOid(client, target.database)) !== null) throw targetExists(target.database);
-    });
+/** What of the backup is asked for. @throws VALIDATION_ERROR */
+export function selectionOf({ schemas, tables, schemaOnly, dataOnly }: CreateRestoreDto): RestoreTargetColumn['selection'] {
+  if (schemaOnly && dataOnly) throw Errors.validation({ dataOnly: 'excludes schemaOnly; ask for one, or for neither' });
+  return {
+    ...(schemas?.length ? { schemas } : {}),
+    ...(tables?.length ? { tables: tables.map((table) => parseTableName(table, 'tables')) } : {}),
+    ...(schemaOnly ? { schemaOnly } : {}),
+    ...(dataOnly ? { dataOnly } : {}),
+  };
+}
+
+const MODE_OF_FIELD = { database: 'new-database', url: 'url', confirm: 'in-place', keepPreviousHours: 'swap' } as const;
+
+function refuseForeignFields(dto: RestoreTargetDto): void {
+  for (const [field, mode] of Object.entries(MODE_OF_FIELD)) {
+    if (dto.mode !== mode && dto[field as keyof typeof MODE_OF_FIELD] !== undefined)
+      throw Errors.validation({ [`target.${field}`]: `belongs to mode ${mode}` });
+  }
+}
+
+function databaseName(database: string | undefined): string {
+  try {
+    assertDatabaseName(database ?? '');
+    return database ?? '';
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    throw Errors.validation({ 'target.database': `is refused: ${error.hint.replace(/\.$/, '')}` });
   }
 }
 

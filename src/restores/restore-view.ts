@@ -1,7 +1,8 @@
 import { durationMs } from '../backups/backup-view.js';
 import type { ProgressDto } from '../backups/backup.dto.js';
 import type { RunStatus } from '../jobs/run.js';
-import type { DifferenceDto, RestoreDto } from './restore.dto.js';
+import type { RestorePlan } from '../engine/restore-plan.js';
+import type { DifferenceDto, RestoreDto, RestorePlanDto } from './restore.dto.js';
 import type { RestoreRow } from './restores.repository.js';
 
 /** The answer's fields, each named: the target's credentials can't slip out. */
@@ -15,6 +16,10 @@ export function toRestore(row: RestoreRow): RestoreDto {
     countsEqual: row.counts_equal,
     differences: (row.differences ?? []) as DifferenceDto[],
     warnings: row.warnings ?? [],
+    safetyBackupId: row.safety_backup_id,
+    previousDatabase: row.previous_database,
+    previousUntil: row.previous_until?.toISOString() ?? null,
+    revertedAt: row.reverted_at?.toISOString() ?? null,
     createdAt: row.created_at.toISOString(),
     startedAt: row.started_at?.toISOString() ?? null,
     finishedAt: row.finished_at?.toISOString() ?? null,
@@ -23,4 +28,9 @@ export function toRestore(row: RestoreRow): RestoreDto {
     error: row.error,
     progress: row.progress as ProgressDto | null,
   };
+}
+
+/** A plan, and whether it can be carried out. */
+export function toRestorePlan(plan: RestorePlan): RestorePlanDto {
+  return { ok: plan.problems.length === 0, ...plan };
 }

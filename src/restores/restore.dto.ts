@@ -1,9 +1,11 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import {
+  ArrayMaxSize,
   ArrayNotEmpty,
   ArrayUnique,
   IsArray,
+  IsBoolean,
   IsDefined,
   IsIn,
   IsInt,
@@ -22,7 +24,7 @@ import { PagingDto } from '../common/http/paging.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 
 /** How a restore reaches its target. */
-const RESTORE_MODES = ['new-database', 'url'] as const;
+const RESTORE_MODES = ['new-database', 'url', 'swap', 'in-place'] as const;
 export type RestoreMode = (typeof RESTORE_MODES)[number];
 
 /** Components that can be restored into a database. */
@@ -30,7 +32,11 @@ const RESTORABLE_COMPONENTS = ['database'] as const;
 
 /** Where to restore to. */
 export class RestoreTargetDto {
-  /** `new-database`: a database that does not exist yet, on the source's server. `url`: an empty database anywhere. */
+  /**
+   * `new-database`: a database that does not exist yet, on the source's server. `url`: an empty database anywhere. `swap`: the source's
+   * database, replaced by one that is built beside it and checked first. `in-place`: the source's database itself, in one transaction,
+   * after a safety backup.
+   */
   @IsIn(RESTORE_MODES)
   @ApiProperty({ enum: RESTORE_MODES })
   mode!: RestoreMode;
@@ -48,9 +54,23 @@ export class RestoreTargetDto {
   @MaxLength(2000)
   @ApiPropertyOptional()
   url?: string;
+
+  /** Hours that the replaced database is kept under another name; for mode swap. */
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(720)
+  @ApiPropertyOptional({ default: 24 })
+  keepPreviousHours?: number;
+
+  /** Name of the source, typed by the one who knows that its database is overwritten; for mode in-place. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(100)
+  confirm?: string;
 }
 
-/** What to restore, and where to. */
+/** What to restore, and where to. A part of a backup brings along what it needs: keys, indexes, sequences, types, policies, rights. */
 export class CreateRestoreDto {
   @IsDefined()
   @ValidateNested()
@@ -66,7 +86,45 @@ export class CreateRestoreDto {
   @ApiPropertyOptional({ enum: RESTORABLE_COMPONENTS, isArray: true })
   components?: 'database'[];
 
-  /** Parallel jobs for indexes and constraints; mode new-database only. */
+  /** Exact names of schemas: only these. */
+  @IsOptional()
+  @IsArray()
+  @ArrayNotEmpty()
+  @ArrayMaxSize(1000)
+  @IsString({ each: true })
+  @Length(1, 63, { each: true })
+  schemas?: string[];
+
+  /** Only these tables or views, as `schema.table` or `table` (in `public`); quote a part with a dot in it. */
+  @IsOptional()
+  @IsArray()
+  @ArrayNotEmpty()
+  @ArrayMaxSize(1000)
+  @IsString({ each: true })
+  @Length(1, 140, { each: true })
+  tables?: string[];
+
+  /** No rows; modes new-database and url. */
+  @IsOptional()
+  @IsBoolean()
+  schemaOnly?: boolean;
+
+  /** Rows alone, into tables that are there; mode url. */
+  @IsOptional()
+  @IsBoolean()
+  dataOnly?: boolean;
+
+  /** Create roles that the backup knows and the target lacks, without passwords. */
+  @IsOptional()
+  @IsBoolean()
+  createRoles?: boolean;
+
+  /** Answer with the plan, and change nothing. */
+  @IsOptional()
+  @IsBoolean()
+  dryRun?: boolean;
+
+  /** Parallel jobs for indexes and constraints; modes new-database and swap. */
   @IsOptional()
   @IsInt()
   @Min(1)
@@ -109,6 +167,46 @@ export class DifferenceDto {
   actualRows!: number | null;
 }
 
+/** Locks that a restore in one transaction takes, and what the target's server has room for. */
+export class LocksDto {
+  needed!: number;
+  capacity!: number;
+}
+
+/** What a restore would do, and what stands against it. */
+export class RestorePlanDto {
+  /** Whether the restore can be done as asked for. */
+  ok!: boolean;
+  /** Objects that would be made, by kind. */
+  @ApiProperty({ type: 'object', additionalProperties: { type: 'integer' } })
+  objects!: Record<string, number>;
+  tables!: number;
+  rows!: number;
+  /** Bytes of the dump that would be read. */
+  plainBytes!: number;
+  /** A rough estimate by the size alone. */
+  estimatedMs!: number;
+  clientProgram!: string;
+  archiveServerVersion!: string;
+  targetServerVersion!: string;
+  missingRoles!: string[];
+  missingExtensions!: string[];
+  /** Tablespaces of the source; what lay in them goes to the default one. */
+  tablespaces!: string[];
+  /** Only for the modes that work in one transaction. */
+  @ApiProperty({ type: LocksDto, nullable: true })
+  locks!: LocksDto | null;
+  /** Relations that would be dropped and made anew, a hundred at most. */
+  wouldReplace!: string[];
+  /** What depends on these and is not in the backup. */
+  dependents!: string[];
+  /** Sessions that would be ended. */
+  sessions!: string[];
+  /** What keeps the restore from being done, each with how to mend it. */
+  problems!: string[];
+  warnings!: string[];
+}
+
 /** One run that brings a backup into a target. */
 export class RestoreDto {
   id!: string;
@@ -123,6 +221,18 @@ export class RestoreDto {
   differences!: DifferenceDto[];
   /** What could not be brought back as it was, such as owners whose roles do not exist. */
   warnings!: string[];
+  /** The backup that was made before an in-place restore changed anything. */
+  @ApiProperty({ type: String, nullable: true })
+  safetyBackupId!: string | null;
+  /** Name of the database that a swap replaced, while it is kept. */
+  @ApiProperty({ type: String, nullable: true })
+  previousDatabase!: string | null;
+  /** When that database will be dropped. */
+  @ApiProperty({ type: String, nullable: true })
+  previousUntil!: string | null;
+  /** When the swap was taken back. */
+  @ApiProperty({ type: String, nullable: true })
+  revertedAt!: string | null;
   createdAt!: string;
   @ApiProperty({ type: String, nullable: true })
   startedAt!: string | null;

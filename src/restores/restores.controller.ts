@@ -10,8 +10,8 @@ import { RateLimit } from '../common/http/rate-limit.js';
 import { goneSignal, sendEvents } from '../common/http/server-sent-events.js';
 import { hasEnded } from '../jobs/run.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
-import { CreateRestoreDto, ListRestoresDto, RestoreDto } from './restore.dto.js';
-import { toRestore } from './restore-view.js';
+import { CreateRestoreDto, ListRestoresDto, RestoreDto, RestorePlanDto } from './restore.dto.js';
+import { toRestore, toRestorePlan } from './restore-view.js';
 import { RestoresService } from './restores.service.js';
 
 @ApiTags('Restores')
@@ -22,18 +22,19 @@ export class RestoresController {
     private readonly watcher: RunWatcher,
   ) {}
 
-  /** Queue a restore of a backup; `wait` holds the answer until it ends. */
+  /** Queue a restore of a backup; `wait` holds the answer until it ends, `dryRun` answers with the plan and changes nothing. */
   @Post('backups/:id/restore')
   @RequirePermissions('backup:restore')
   @RateLimit('strict')
-  @Answers(RestoreDto, { errors: [404, 409, 422] })
+  @Answers(RestoreDto, { or: RestorePlanDto, errors: [404, 409, 422] })
   async create(
     @Caller() caller: Identity,
     @Param('id') id: string,
     @Body() dto: CreateRestoreDto,
     @Query() { wait }: WaitDto,
     @Req() request: Request,
-  ): Promise<RestoreDto> {
+  ): Promise<RestoreDto | RestorePlanDto> {
+    if (dto.dryRun) return toRestorePlan(await this.restores.plan(caller, id, dto));
     const restore = await this.restores.create(caller, id, dto);
     if (!wait) return toRestore(restore);
     await this.watcher.waitForEnd(caller.organizationId, 'restore', restore.id, wait, goneSignal(request));
@@ -82,6 +83,15 @@ export class RestoresController {
   @Answers(RestoreDto, { errors: [404, 409] })
   async cancel(@Caller() caller: Identity, @Param('id') id: string): Promise<RestoreDto> {
     return toRestore(await this.restores.cancel(caller, id));
+  }
+
+  /** Take a swap back: the database that it replaced gets its name again, and the restored one is kept in its stead. */
+  @Post('restores/:id/revert')
+  @RequirePermissions('backup:restore')
+  @RateLimit('lenient')
+  @Answers(RestoreDto, { errors: [404, 409, 422] })
+  async revert(@Caller() caller: Identity, @Param('id') id: string): Promise<RestoreDto> {
+    return toRestore(await this.restores.revert(caller, id));
   }
 
   private async *events(caller: Identity, id: string, signal: AbortSignal): AsyncGenerator<{ event: string; data: object }> {

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
 import type { CatalogTables, RestoreTargetColumn } from '../catalog/tables.js';
-import type { RestoreOutcome } from '../engine/restore.js';
+import type { PreviousDatabase, RestoreOutcome } from '../engine/restore-request.js';
 import type { ListRestoresDto } from './restore.dto.js';
 
 export type RestoreRow = Selectable<CatalogTables['restores']>;
@@ -72,16 +72,70 @@ export class RestoresRepository {
       .executeTakeFirstOrThrow();
   }
 
-  /** Notes that the new database is whole; after a crash its OID tells that it got its name. */
-  async recordOutcome(trx: Trx, id: string, outcome: RestoreOutcome, finishedOid: number | null): Promise<void> {
+  async recordOutcome(trx: Trx, id: string, outcome: RestoreOutcome): Promise<void> {
     await trx
       .updateTable('restores')
-      .set({
-        counts_equal: outcome.countsEqual,
-        differences: json(outcome.differences),
-        warnings: json(outcome.warnings),
-        finished_oid: finishedOid,
-      })
+      .set({ counts_equal: outcome.countsEqual, differences: json(outcome.differences), warnings: json(outcome.warnings) })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /** Notes that the new database is whole; after a crash its OID tells that it got its name. */
+  async recordFinished(
+    trx: Trx,
+    id: string,
+    databaseOid: number,
+    previous: PreviousDatabase | undefined,
+    keepHours: number,
+  ): Promise<void> {
+    const kept = previous
+      ? {
+          previous_database: previous.name,
+          previous_oid: previous.oid,
+          previous_until: sql<Date>`now() + make_interval(hours => ${keepHours})`,
+        }
+      : {};
+    await trx
+      .updateTable('restores')
+      .set({ finished_oid: databaseOid, ...kept })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /** Notes the transaction that is about to commit; after a crash the server tells whether it did. */
+  async recordTransaction(trx: Trx, id: string, transactionId: string): Promise<void> {
+    await trx.updateTable('restores').set({ transaction_id: transactionId }).where('id', '=', id).execute();
+  }
+
+  async recordSafetyBackup(trx: Trx, id: string, backupId: string): Promise<void> {
+    await trx.updateTable('restores').set({ safety_backup_id: backupId }).where('id', '=', id).execute();
+  }
+
+  /** The swap was taken back: what is kept now is the database that it had brought. */
+  async recordReverted(trx: Trx, id: string, kept: PreviousDatabase): Promise<void> {
+    await trx
+      .updateTable('restores')
+      .set({ reverted_at: sql<Date>`now()`, previous_database: kept.name, previous_oid: kept.oid })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /** Swaps whose kept database has had its time. */
+  async findExpired(): Promise<RestoreRow[]> {
+    return this.catalog.db
+      .selectFrom('restores')
+      .selectAll()
+      .where('previous_database', 'is not', null)
+      .where('previous_until', '<', sql<Date>`now()`)
+      .where('status', 'in', ['completed', 'failed', 'canceled'])
+      .limit(100)
+      .execute();
+  }
+
+  async forgetKept(trx: Trx, id: string): Promise<void> {
+    await trx
+      .updateTable('restores')
+      .set({ previous_database: null, previous_oid: null, previous_until: null })
       .where('id', '=', id)
       .execute();
   }

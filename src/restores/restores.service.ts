@@ -1,12 +1,16 @@
 import { Injectable } from '@nestjs/common';
 import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
+import type { BackupRow } from '../backups/backups.repository.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
+import type { RestorePlan } from '../engine/restore-plan.js';
 import { RunControl } from '../jobs/run-control.js';
+import { KeptDatabases } from './kept-databases.js';
+import { RestorePlanner } from './restore-planner.js';
 import { RestoreTargets } from './restore-targets.js';
 import type { CreateRestoreDto, ListRestoresDto } from './restore.dto.js';
 import { type RestoreRow, RestoresRepository } from './restores.repository.js';
@@ -20,6 +24,8 @@ export class RestoresService {
     private readonly restores: RestoresRepository,
     private readonly backups: BackupsService,
     private readonly targets: RestoreTargets,
+    private readonly planner: RestorePlanner,
+    private readonly kept: KeptDatabases,
     private readonly catalog: Catalog,
     private readonly runs: RunControl,
     private readonly changes: Changes,
@@ -37,36 +43,61 @@ export class RestoresService {
     return row;
   }
 
+  /** What a restore would do; changes nothing. */
+  async plan(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestorePlan> {
+    const backup = await this.restorable(caller, backupId);
+    return this.planner.plan(backup, await this.targets.of(backup, dto.target), dto);
+  }
+
   /** Looks at the target first, so that what can't work is refused at once; then queues the restore. */
   async create(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestoreRow> {
-    const backup = await this.backups.get(caller.organizationId, backupId);
-    if (backup.status !== 'completed')
-      throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be restored.`);
-    if (!backup.components.includes('database'))
-      throw Errors.precondition(
-        `The backup ${backupId} is of type ${backup.type} and has no component database; its files can be downloaded.`,
-      );
+    const backup = await this.restorable(caller, backupId);
+    const target = await this.targets.of(backup, dto.target);
+    const { problems } = await this.planner.plan(backup, target, dto);
+    if (problems.length > 0) throw Errors.precondition(problems.join(' '));
     const id = newTimedId('restore', new Date());
-    const target = await this.targets.prepare(backup, id, dto);
+    const { column, sealedUrl } = this.targets.stored(id, target, dto);
     const row = await this.catalog.transaction(async (trx) => {
-      const run = await this.runs.lock(trx, 'backup', backupId);
-      if (!run) throw Errors.notFound('backup', backupId);
+      if (!(await this.runs.lock(trx, 'backup', backupId))) throw Errors.notFound('backup', backupId);
       const inserted = await this.restores.insert(trx, {
         id,
         organizationId: caller.organizationId,
         backupId,
-        target: target.column,
-        sealedUrl: target.sealedUrl,
+        target: column,
+        sealedUrl,
         components: dto.components ?? ['database'],
         requestedBy: actorOf(caller),
       });
       await this.runs.enqueue(trx, 'restore', id);
-      await this.changes.record(trx, caller, 'restore.created', id, { backupId, target: target.column });
+      await this.changes.record(trx, caller, 'restore.created', id, { backupId, target: column });
       return inserted;
     });
     await this.runs.queued('restore', id);
     await this.changes.committed(caller, 'restore', id, ['restores']);
     return row;
+  }
+
+  /** Takes a swap back: the database that it replaced gets its name again. */
+  async revert(caller: Identity, id: string): Promise<RestoreRow> {
+    const restore = await this.get(caller.organizationId, id);
+    const backup = await this.backups.get(caller.organizationId, restore.backup_id);
+    const kept = await this.kept.revert(restore, await this.targets.resolve(backup, restore));
+    await this.catalog.transaction(async (trx) => {
+      await this.restores.recordReverted(trx, id, kept);
+      await this.changes.record(trx, caller, 'restore.reverted', id, { database: restore.target.database, keptAs: kept.name });
+    });
+    await this.changes.committed(caller, 'restore', id, ['restores']);
+    return this.get(caller.organizationId, id);
+  }
+
+  private async restorable(caller: Identity, backupId: string): Promise<BackupRow> {
+    const backup = await this.backups.get(caller.organizationId, backupId);
+    if (backup.status !== 'completed')
+      throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be restored.`);
+    if (backup.components.includes('database')) return backup;
+    throw Errors.precondition(
+      `The backup ${backupId} is of type ${backup.type} and has no component database; its files can be downloaded.`,
+    );
   }
 
   async cancel(caller: Identity, id: string): Promise<RestoreRow> {

@@ -60,7 +60,7 @@ function tlsOf(tls: { mode: TlsMode; ca?: string }): PgConnection['tls'] {
 
 /** The request's options over what is stored. */
 export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions): SourceOptions {
-  input.excludeTables?.forEach(parseTableName);
+  input.excludeTables?.forEach((table) => parseTableName(table));
   return {
     configPaths: input.configPaths ?? stored.configPaths,
     excludeSchemas: input.excludeSchemas ?? stored.excludeSchemas,
@@ -76,17 +76,17 @@ export function exclusionsOf(options: Pick<SourceOptions, 'excludeSchemas' | 'ex
   schemas: string[];
   tables: { schema: string; name: string }[];
 } {
-  return { schemas: options.excludeSchemas, tables: options.excludeTables.map(parseTableName) };
+  return { schemas: options.excludeSchemas, tables: options.excludeTables.map((table) => parseTableName(table)) };
 }
 
 const TABLE_NAME = /^(?:(?:"((?:[^"]|"")+)"|([^".]+))\.)?(?:"((?:[^"]|"")+)"|([^".]+))$/u;
 
 /** `schema.table`, `table` (in public), or either part in double quotes; names are exact, case and all. */
-export function parseTableName(text: string): { schema: string; name: string } {
+export function parseTableName(text: string, field = 'excludeTables'): { schema: string; name: string } {
   const match = TABLE_NAME.exec(text);
   if (!match)
     throw Errors.validation({
-      excludeTables: `has ${JSON.stringify(text)}, which is not schema.table; quote a part that has a dot or a quote in it`,
+      [field]: `has ${JSON.stringify(text)}, which is not schema.table; quote a part that has a dot or a quote in it`,
     });
   const [, quotedSchema, schema, quotedName, name] = match;
   const plain = (quoted: string | undefined, bare: string | undefined) => quoted?.replaceAll('""', '"') ?? bare;

@@ -31,13 +31,15 @@ const SOME_ERRORS = {
 /** Documents a route's answer in its envelope, and every error it can give; successes are always 200. */
 export function Answers(
   model: Type,
-  options: { page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {},
+  options: { or?: Type; page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {},
 ) {
-  const item = { $ref: getSchemaPath(model) };
+  const item = options.or
+    ? { oneOf: [{ $ref: getSchemaPath(model) }, { $ref: getSchemaPath(options.or) }] }
+    : { $ref: getSchemaPath(model) };
   const many = options.page === true || options.list === true;
   return applyDecorators(
     HttpCode(200),
-    ApiExtraModels(model, PageMetaDto),
+    ApiExtraModels(model, ...(options.or ? [options.or] : []), PageMetaDto),
     ApiOkResponse({
       description: 'Done',
       schema: {

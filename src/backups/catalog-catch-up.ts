@@ -1,0 +1,195 @@
+import { Injectable, Logger, type OnModuleInit } from '@nestjs/common';
+import { AuditService } from '../audit/audit.service.js';
+import { Catalog, json } from '../catalog/catalog.js';
+import type { Rebuild } from '../catalog/embedded/rebuild.js';
+import { SYSTEM_ACTOR } from '../common/http/request-context.js';
+import { EngineError } from '../engine/errors.js';
+import { loadManifest } from '../engine/artifact/load-manifest.js';
+import { ArtifactStore } from '../engine/store/artifact-store.js';
+import { backupPrefix, type BackupIds, MANIFEST_NAME, parseKey } from '../engine/store/layout.js';
+import { Installation } from '../installation/installation.js';
+import { ServerKeys } from '../keys/server-keys.js';
+import { ManifestImport } from './manifest-import.js';
+
+/** What was found at the destination. */
+export interface CaughtUp {
+  /** Backups that the catalog did not have as completed, or not whole, and their manifest did. */
+  fromManifests: number;
+  /** Backups that the catalog has as completed and that have no manifest. */
+  broken: number;
+  /** Folders whose manifest can't be believed. */
+  refused: number;
+}
+
+interface KnownBackup {
+  id: string;
+  status: string;
+  inTrash: boolean;
+  isBeingPurged: boolean;
+  broken: boolean;
+  /** Whether its artifacts and tables are all there. */
+  isWhole: boolean;
+}
+
+/**
+ * After a crash or a rebuild the embedded catalog may be older than what lies at the destination, where the manifest says what a
+ * backup is. This runs before any run is recovered: a run that is taken up again clears its folder away.
+ */
+@Injectable()
+export class CatalogCatchUp implements OnModuleInit {
+  private readonly logger = new Logger('catalog');
+
+  constructor(
+    private readonly catalog: Catalog,
+    private readonly store: ArtifactStore,
+    private readonly keys: ServerKeys,
+    private readonly installation: Installation,
+    private readonly manifests: ManifestImport,
+    private readonly audit: AuditService,
+  ) {}
+
+  async onModuleInit(): Promise<void> {
+    const { home } = this.catalog;
+    if (!home || (home.start !== 'unclean' && home.start !== 'rebuilt')) return;
+    const { rebuild } = home;
+    try {
+      const found = await this.catchUp(rebuild);
+      if (rebuild) await this.tell('catalog.rebuilt', { ...rebuild, ...found });
+      else if (found.fromManifests > 0) await this.tell('catalog.caught-up', found);
+      await home.caughtUp(found);
+    } catch (error) {
+      this.logger.error({ event: 'catalog.catch-up-failed', err: error }, 'catalog.catch-up-failed');
+      // Half known, it could begin anew what is done. The next start tries again.
+      if (rebuild)
+        throw new Error(
+          `The catalog was damaged (${rebuild.cause}) and rebuilt, but the backups at the destination can't be read to bring it up to date: ${(error as Error).message} Mend that and start again.`,
+          { cause: error },
+        );
+    }
+  }
+
+  /** Brings the catalog up to date. @param rebuild when it was rebuilt, what it says is checked against the destination too */
+  async catchUp(rebuild: Rebuild | null): Promise<CaughtUp> {
+    const found: CaughtUp = { fromManifests: 0, broken: 0, refused: 0 };
+    const known = await this.known();
+    const folders = await this.foldersWithManifest();
+    for (const [prefix, ids] of folders) {
+      const row = known.get(ids.backup);
+      if (row?.isBeingPurged || (row?.status === 'completed' && row.isWhole)) continue;
+      if (await this.takeIn(prefix, ids)) found.fromManifests += 1;
+      else found.refused += 1;
+    }
+    if (!rebuild) return found;
+    const present = new Set([...folders.values()].map(({ backup }) => backup));
+    for (const row of known.values()) {
+      if (row.status !== 'completed' || present.has(row.id) || row.inTrash || row.isBeingPurged || row.broken) continue;
+      await this.markBroken(row.id, rebuild);
+      found.broken += 1;
+    }
+    await this.endRestores();
+    return found;
+  }
+
+  private async takeIn(prefix: string, ids: BackupIds): Promise<boolean> {
+    try {
+      const loaded = await loadManifest(this.store, prefix, [this.keys.verifyingKeyPem], ids);
+      await this.manifests.complete(prefix, loaded);
+      this.logger.warn(
+        { event: 'catalog.backup-from-manifest', backupId: ids.backup },
+        'a completed backup came from its manifest',
+      );
+      return true;
+    } catch (error) {
+      if (!(error instanceof EngineError) || !['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code))
+        throw error;
+      this.logger.error({ event: 'catalog.manifest-refused', backupId: ids.backup, err: error }, 'catalog.manifest-refused');
+      return false;
+    }
+  }
+
+  private async foldersWithManifest(): Promise<Map<string, BackupIds>> {
+    const folders = new Map<string, BackupIds>();
+    for await (const { key } of this.store.list(this.installation.id)) {
+      const parsed = parseKey(key);
+      if (parsed?.attempt !== null || parsed.name !== MANIFEST_NAME) continue;
+      const { installation, organization, source, backup } = parsed;
+      folders.set(backupPrefix(parsed), { installation, organization, source, backup });
+    }
+    return folders;
+  }
+
+  private async known(): Promise<Map<string, KnownBackup>> {
+    const rows = await this.catalog.db
+      .selectFrom('backups as b')
+      .leftJoin(
+        (e) =>
+          e
+            .selectFrom('artifacts')
+            .select((s) => ['backup_id', s.fn.countAll<number>().as('count')])
+            .groupBy('backup_id')
+            .as('a'),
+        (join) => join.onRef('a.backup_id', '=', 'b.id'),
+      )
+      .leftJoin(
+        (e) =>
+          e
+            .selectFrom('backup_tables')
+            .select((s) => ['backup_id', s.fn.countAll<number>().as('count')])
+            .groupBy('backup_id')
+            .as('t'),
+        (join) => join.onRef('t.backup_id', '=', 'b.id'),
+      )
+      .select(['b.id', 'b.status', 'b.broken', 'b.deleted_at', 'b.purge_started_at', 'b.table_count'])
+      .select(['a.count as artifacts', 't.count as tables'])
+      .execute();
+    return new Map(
+      rows.map((row) => [
+        row.id,
+        {
+          id: row.id,
+          status: row.status,
+          broken: row.broken,
+          inTrash: row.deleted_at !== null,
+          isBeingPurged: row.purge_started_at !== null,
+          isWhole: Number(row.artifacts ?? 0) > 0 && Number(row.tables ?? 0) === row.table_count,
+        },
+      ]),
+    );
+  }
+
+  private async markBroken(id: string, rebuild: Rebuild): Promise<void> {
+    await this.catalog.db
+      .updateTable('backups')
+      .set({
+        broken: true,
+        broken_cause: `The catalog's snapshot of ${rebuild.snapshotAt ?? rebuild.at} lists this backup as completed, but its manifest is not at the destination.`,
+      })
+      .where('id', '=', id)
+      .execute();
+  }
+
+  /** A restore may have ended after the snapshot was taken: begun again, it could overwrite what was written since. */
+  private async endRestores(): Promise<void> {
+    const error = {
+      code: 'INTERRUPTED',
+      message: 'The catalog was rebuilt from a snapshot that was taken before this restore ended; whether it did is not known.',
+      hint: 'Look at the target, and start the restore again if it is needed.',
+    };
+    await this.catalog.db
+      .updateTable('restores')
+      .set({ status: 'failed', error: json(error), finished_at: new Date(), worker_id: null, heartbeat_at: null })
+      .where('status', 'in', ['queued', 'running'])
+      .execute();
+  }
+
+  private async tell(action: string, details: object): Promise<void> {
+    this.logger.warn({ event: action, ...details }, action);
+    await this.audit.record(undefined, {
+      organizationId: this.installation.defaultOrganizationId,
+      actor: SYSTEM_ACTOR,
+      action,
+      resource: { kind: 'catalog', id: this.installation.id },
+      changes: details,
+    });
+  }
+}

@@ -1,0 +1,80 @@
+import { readToc } from './archive/header-only.js';
+import type { ArchiveToc } from './archive/toc.js';
+import { checkArtifact, readArtifactPlain } from './artifact/artifact-reader.js';
+import { loadManifest } from './artifact/load-manifest.js';
+import type { Manifest, ManifestArtifact, TableDigest } from './artifact/manifest.js';
+import { openTables } from './artifact/sealed-tables.js';
+import { EngineError } from './errors.js';
+import { chooseClientPrograms, type ClientPrograms, findClientPrograms, parseVersion } from './postgres/client-programs.js';
+import type { ProgressMeter } from './progress.js';
+import type { ArtifactStore } from './store/artifact-store.js';
+import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
+
+/** Where an archive lies, and what it is opened with. */
+export interface ArchiveSource {
+  ids: BackupIds;
+  store: ArtifactStore;
+  /** Keys that a manifest may be signed by. */
+  verifyingKeys: readonly string[];
+  /** age secrets. */
+  identities: readonly string[];
+  programs: { binDirs: readonly string[]; requirePatched: boolean };
+  signal: AbortSignal;
+}
+
+/** A backup's archive, ready to be restored: its manifest is genuine, its table of contents is read. */
+export interface OpenedArchive {
+  manifest: Manifest;
+  artifact: ManifestArtifact;
+  /** The artifact's key in the store. */
+  key: string;
+  toc: ArchiveToc;
+  /** The bytes of header and table of contents. */
+  header: Buffer;
+  /** Every table of the archive, as the manifest has it, in the archive's order. */
+  tables: TableDigest[];
+  /** Client programs that can read it. */
+  programs: ClientPrograms;
+}
+
+/** Checks the signature, and opens the archive as far as its table of contents. @throws EngineError */
+export async function openArchive(source: ArchiveSource): Promise<OpenedArchive> {
+  const { store, ids, signal, identities } = source;
+  const prefix = backupPrefix(ids);
+  const { manifest } = await loadManifest(store, prefix, source.verifyingKeys, ids, signal);
+  const artifact = manifest.artifacts.find((candidate) => candidate.component === 'database');
+  if (!artifact) {
+    throw new EngineError(
+      'TARGET_REFUSED',
+      `The backup ${ids.backup} has no component database.`,
+      'Restore another backup; the files of this one can be downloaded.',
+    );
+  }
+  const { tables } = await openTables(manifest, identities);
+  const key = objectKey(prefix, artifact.name);
+  const { toc, header } = await readToc(await readArtifactPlain({ store, key, name: artifact.name, identities, signal }));
+  // An archive can be read by the pg_restore of its own version and by newer ones.
+  const dumpMajor = parseVersion(`(PostgreSQL) ${toc.dumpVersion}`)?.major ?? Number.parseInt(toc.dumpVersion, 10);
+  const all = await findClientPrograms({ binDirs: source.programs.binDirs });
+  const programs = chooseClientPrograms(all, dumpMajor, { requirePatched: source.programs.requirePatched });
+  return { manifest, artifact, key, toc, header, tables, programs };
+}
+
+/** Reads every artifact's stored bytes and compares their hashes, before anything is changed anywhere. @throws EngineError */
+export async function checkArtifacts(source: ArchiveSource, manifest: Manifest, meter: ProgressMeter): Promise<void> {
+  const { store, ids, signal } = source;
+  const total = manifest.artifacts.reduce((bytes, each) => bytes + each.storedBytes, 0);
+  meter.begin('check', total);
+  let before = 0;
+  for (const artifact of manifest.artifacts) {
+    await checkArtifact({
+      store,
+      key: objectKey(backupPrefix(ids), artifact.name),
+      name: artifact.name,
+      expected: artifact,
+      signal,
+      onBytes: (bytes) => meter.passed(before + bytes),
+    });
+    before += artifact.storedBytes;
+  }
+}

@@ -1,0 +1,38 @@
+import type { Selection } from './archive/selection.js';
+import type { Progress } from './progress.js';
+import type { ArchiveSource } from './restore-archive.js';
+import type { CountDifference } from './restore-check.js';
+import type { RestoreTarget } from './restore-target.js';
+
+export interface RestoreRequest extends ArchiveSource {
+  runId: string;
+  target: RestoreTarget;
+  /** What of the backup; all of it when empty. */
+  selection: Selection;
+  /** Create roles that the backup knows and the target lacks, without passwords. */
+  createRoles: boolean;
+  /** Parallel jobs for indexes and constraints, where the mode allows it. */
+  jobs: number;
+  /** 1 for the first. */
+  attempt: number;
+  onProgress: (progress: Progress) => void;
+  /** Called before anything is changed at the target; throws when the run is no longer ours. */
+  beforeChange: () => Promise<void>;
+  /** Called when the new database is whole, just before it gets its name. */
+  onFinished: (outcome: RestoreOutcome & { databaseOid: number; previous?: PreviousDatabase }) => Promise<void>;
+  /** Called just before the one transaction can commit; what it is told decides, after a crash, whether it did. */
+  onCommitting: (transactionId: string) => Promise<void>;
+}
+
+/** The database that a swap has put aside. */
+export interface PreviousDatabase {
+  name: string;
+  oid: number;
+}
+
+export interface RestoreOutcome {
+  countsEqual: boolean;
+  differences: CountDifference[];
+  /** What could not be brought back as it was, as sentences. */
+  warnings: string[];
+}

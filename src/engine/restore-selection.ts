@@ -1,0 +1,47 @@
+import { join } from 'node:path';
+import { selectEntries, type Selection } from './archive/selection.js';
+import { writeListFile } from './archive/list-file.js';
+import type { TableDigest } from './artifact/manifest.js';
+import { EngineError } from './errors.js';
+import { relationKey } from './postgres/relations.js';
+import type { OpenedArchive } from './restore-archive.js';
+import { withTemporaryFolder } from './temporary-folder.js';
+
+/** What of an archive is restored. */
+export interface Chosen {
+  /** Dump ids, or null for everything. */
+  dumpIds: Set<number> | null;
+  /** Tables whose rows come along. */
+  tables: TableDigest[];
+  notes: string[];
+}
+
+export function isWhole({ schemas, tables, schemaOnly, dataOnly }: Selection): boolean {
+  return !schemas?.length && !tables?.length && !schemaOnly && !dataOnly;
+}
+
+/** @throws EngineError TARGET_REFUSED that names what the archive does not have */
+export function choose(archive: OpenedArchive, selection: Selection): Chosen {
+  if (isWhole(selection)) return { dumpIds: null, tables: archive.tables, notes: [] };
+  const { dumpIds, missing, tables, notes } = selectEntries(archive.toc, selection);
+  if (missing.length > 0) {
+    throw new EngineError(
+      'SELECTION_MISSING',
+      `The backup does not have ${missing.join(', ')}.`,
+      'GET /api/backups/:id/details lists its tables; names are exact, case and all.',
+    );
+  }
+  const chosen = new Set(tables.map(relationKey));
+  return { dumpIds, tables: archive.tables.filter((table) => chosen.has(relationKey(table))), notes };
+}
+
+/** Gives `use` the arguments that make pg_restore take the chosen entries alone. */
+export async function withChoice<T>(archive: OpenedArchive, chosen: Chosen, use: (args: string[]) => Promise<T>): Promise<T> {
+  const { dumpIds } = chosen;
+  if (dumpIds === null) return use([]);
+  return withTemporaryFolder(async (folder) => {
+    const file = join(folder, 'chosen.list');
+    await writeListFile(file, archive.toc, dumpIds);
+    return use([`--use-list=${file}`]);
+  });
+}
