@@ -122,7 +122,7 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
   await preflight(request, inspection);
   const writing: Writing = { request, prefix: attemptPrefix(ids, request.attempt), programs, meter };
   const artifacts: ManifestArtifact[] = [];
-  const dump = request.components.includes('database') ? await dumpDatabase(writing, artifacts) : undefined;
+  const dump = request.components.includes('database') ? await dumpDatabase(writing, artifacts, inspection.encoding) : undefined;
   if (request.components.includes('config')) await dumpConfig(writing, configPaths, artifacts);
   meter.begin('manifest');
   const tables = dump?.tables ?? [];
@@ -267,7 +267,7 @@ interface DumpedDatabase {
   finishedAt: Date;
 }
 
-async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[]): Promise<DumpedDatabase> {
+async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[], encoding: string): Promise<DumpedDatabase> {
   const { request, programs, meter } = writing;
   const { source, signal } = request;
   const session = { applicationName: applicationName(request.ids.backup), signal };
@@ -285,7 +285,7 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[]): Pr
   const extra = { statement_timeout: String(source.statementTimeoutMs) };
   await withPgEnvironment(source.connection, { applicationName: session.applicationName, settings: extra }, async (env) => {
     const pool = new BatchPool();
-    const program = startProgram(programs.pgDump, dumpArguments(source), { env, signal, output: await openProgramOutput(pool) });
+    const program = startProgram(programs.pgDump, dumpArguments(source, encoding), { env, signal, output: await openProgramOutput(pool) });
     const onBytes = (bytes: number) => {
       meter.tables(inspector.tablesDone, inspector.tablesTotal ?? 0);
       meter.passed(bytes);
@@ -385,11 +385,13 @@ async function addArtifact(
 }
 
 /** Names are quoted, so that no character of a pattern stands for others. */
-function dumpArguments(source: BackupRequest['source']): string[] {
+function dumpArguments(source: BackupRequest['source'], encoding: string): string[] {
   return [
     '--format=custom',
     '--compress=0',
     '--no-password',
+    // ALTER DATABASE SET client_encoding would have the text converted, which fails or loses what has no equivalent.
+    `--encoding=${encoding}`,
     `--lock-wait-timeout=${source.lockTimeoutMs}`,
     ...source.excludeSchemas.map((schema) => `--exclude-schema=${quoteName(schema)}`),
     ...source.excludeTables.map(({ schema, name }) => `--exclude-table=${quoteName(schema)}.${quoteName(name)}`),
