@@ -1,4 +1,5 @@
 import type { Client } from 'pg';
+import { dropKeysWithTheirTables } from './archive/clean-drops.js';
 import type { ArchiveToc } from './archive/toc.js';
 import { applicationName } from './backup.js';
 import { EngineError } from './errors.js';
@@ -50,14 +51,19 @@ export async function restoreInOneTransaction(
     settings: { lock_timeout: LOCK_TIMEOUT },
   };
   await withChoice(archive, chosen, (choice) =>
-    restoreStream(loading, adapted.header, [...how, ...choice], async () => {
-      const transactionId = await withClient(
-        connection,
-        { applicationName: 'backstay:watch', signal: request.signal },
-        (client) => transactionOf(client, session.applicationName),
-      );
-      if (transactionId !== null) await request.onCommitting(transactionId);
-    }),
+    restoreStream(
+      loading,
+      replace ? dropKeysWithTheirTables(adapted.header, archive.toc) : adapted.header,
+      [...how, ...choice],
+      async () => {
+        const transactionId = await withClient(
+          connection,
+          { applicationName: 'backstay:watch', signal: request.signal },
+          (client) => transactionOf(client, session.applicationName),
+        );
+        if (transactionId !== null) await request.onCommitting(transactionId);
+      },
+    ),
   );
   return checkCommitted(connection, session.applicationName, request, chosen.tables, meter, adapted.warnings);
 }

@@ -10,6 +10,8 @@ import { HEAD_FIELDS, TocReader } from './toc-reader.js';
 export interface EntryChange {
   owner?: string;
   defn?: string;
+  /** What `pg_restore --clean` runs first; empty for nothing. */
+  dropStmt?: string;
   /** Takes the entry out. Others may go on naming it among their dependencies: pg_restore passes over those. */
   drop?: boolean;
 }
@@ -21,8 +23,9 @@ interface Edit {
   bytes: Buffer;
 }
 
-/** Places of `defn`, `owner` and the data's position among the values of a stored entry (`EntryValues`). */
+/** Places of `defn`, `dropStmt`, `owner` and the data's position among the values of a stored entry (`EntryValues`). */
 const DEFN = 7;
+const DROP_STMT = 8;
 const OWNER = 14;
 const POSITION = 17;
 const OFFSET_SET = 2;
@@ -54,12 +57,9 @@ export function rewriteHeader(header: Buffer, change: (entry: TocEntry) => Entry
       edits.push({ start: at, end, bytes: Buffer.alloc(0) });
       dropped += 1;
     } else {
-      const texts = [
-        [DEFN, entry.defn, wanted?.defn],
-        [OWNER, entry.owner, wanted?.owner],
-      ] as const;
-      for (const [field, before, after] of texts) {
-        if (after === undefined || after === before) continue;
+      for (const [name, field] of Object.entries(TEXTS) as [keyof typeof TEXTS, number][]) {
+        const after = wanted?.[name];
+        if (after === undefined || after === (entry[name] ?? '')) continue;
         edits.push(replaceText(header, starts[field] ?? at, after, encode));
       }
       positions.push(starts[POSITION] ?? at);
