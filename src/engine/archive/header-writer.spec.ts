@@ -62,6 +62,15 @@ describe.each(ARCHIVE_VERSIONS)('rewriting the header of an archive of version %
     expect(after).toEqual({ ...before, entries: expected });
   });
 
+  it('can put the data of a table elsewhere', () => {
+    const elsewhere = { schema: 'Üb er', copyStmt: 'COPY "Üb er".users (id) FROM stdin;\n', dropStmt: 'DROP …' };
+    const after = read(change({ 11: elsewhere }));
+    expect(after.entries.find(({ dumpId }) => dumpId === 11)).toMatchObject({ ...elsewhere, tag: 'users', desc: 'TABLE DATA' });
+    expect(after.entries.filter(({ dumpId }) => dumpId !== 11)).toEqual(
+      read(header).entries.filter(({ dumpId }) => dumpId !== 11),
+    );
+  });
+
   it('writes the very bytes that pg_dump would have written', () => {
     const entries: WrittenEntry[] = [
       ENCODING_ENTRY,

@@ -12,6 +12,9 @@ export interface EntryChange {
   defn?: string;
   /** What `pg_restore --clean` runs first; empty for nothing. */
   dropStmt?: string;
+  /** For entries that have one. */
+  copyStmt?: string;
+  schema?: string;
   /** Takes the entry out. Others may go on naming it among their dependencies: pg_restore passes over those. */
   drop?: boolean;
 }
@@ -23,10 +26,8 @@ interface Edit {
   bytes: Buffer;
 }
 
-/** Places of `defn`, `dropStmt`, `owner` and the data's position among the values of a stored entry (`EntryValues`). */
-const DEFN = 7;
-const DROP_STMT = 8;
-const OWNER = 14;
+/** Places of texts that may change, and of the data's position, among the values of a stored entry (`EntryValues`). */
+const TEXTS = { defn: 7, dropStmt: 8, copyStmt: 9, schema: 10, owner: 14 } as const;
 const POSITION = 17;
 const OFFSET_SET = 2;
 
