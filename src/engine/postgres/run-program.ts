@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { EngineError } from '../errors.js';
@@ -58,6 +58,9 @@ export function startProgram(path: string, args: readonly string[], options: Run
   const child = spawn(path, args, {
     env: { ...options.env },
     shell: false,
+    // A process group of its own: what the program starts in turn (PG_BIN_DIRS may hold wrappers) is ended with it, and a Ctrl-C at
+    // our terminal does not end it while we give it time.
+    detached: true,
     stdio: [options.stdin ?? 'ignore', options.output?.childEnd ?? 'pipe', 'pipe'],
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
@@ -77,12 +80,17 @@ export function startProgram(path: string, args: readonly string[], options: Run
   stdout.on('error', () => undefined);
 
   let stopped = false;
+  let closed = false;
   let killer: NodeJS.Timeout | undefined;
   const stop = (): void => {
-    if (stopped || child.exitCode !== null || child.signalCode !== null) return;
+    if (stopped || closed) return;
     stopped = true;
-    child.kill('SIGTERM');
-    killer = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS);
+    signalGroup(child, 'SIGTERM');
+    killer = setTimeout(() => {
+      signalGroup(child, 'SIGKILL');
+      // Whoever left the group may hold the pipes open for ever.
+      for (const stream of [stdout, stderr]) stream.destroy();
+    }, KILL_AFTER_MS);
   };
   const abort = (): void => {
     stop();
@@ -99,6 +107,7 @@ export function startProgram(path: string, args: readonly string[], options: Run
       reject(cannotStart(path, error));
     });
     child.once('close', (code, signal) => {
+      closed = true;
       clearTimeout(killer);
       options.signal?.removeEventListener('abort', abort);
       if (code === 0 && !stopped) resolve();
@@ -110,6 +119,16 @@ export function startProgram(path: string, args: readonly string[], options: Run
   if (options.signal?.aborted) abort();
   else options.signal?.addEventListener('abort', abort, { once: true });
   return { pid: child.pid, stdin, stdout, stderrTail: () => tail.toString('utf8'), done };
+}
+
+/** Signals a program and everything that it started. */
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    child.kill(signal);
+  }
 }
 
 function cannotStart(path: string, error: Error): EngineError {
