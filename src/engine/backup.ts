@@ -30,6 +30,7 @@ import { estimateTables, type Exclusions, quoteName, relationKey } from './postg
 import { openProgramOutput } from './postgres/program-output.js';
 import { type RunningProgram, startProgram } from './postgres/run-program.js';
 import { checkPinnedSettings, PINNED_SETTINGS } from './postgres/settings.js';
+import { withStatementLimit } from './postgres/statement-limit.js';
 import { type Progress, ProgressMeter } from './progress.js';
 import type { ArtifactStore } from './store/artifact-store.js';
 import { attemptPrefix, backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './store/layout.js';
@@ -282,16 +283,25 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[], enc
   meter.begin('dump', expectedBytes);
   const inspector = new ArchiveInspector();
   const startedAt = new Date();
-  const extra = { statement_timeout: String(source.statementTimeoutMs) };
-  await withPgEnvironment(source.connection, { applicationName: session.applicationName, settings: extra }, async (env) => {
-    const pool = new BatchPool();
-    const program = startProgram(programs.pgDump, dumpArguments(source, encoding), { env, signal, output: await openProgramOutput(pool) });
-    const onBytes = (bytes: number) => {
-      meter.tables(inspector.tablesDone, inspector.tablesTotal ?? 0);
-      meter.passed(bytes);
-    };
-    await addOutput(writing, artifacts, 'database', 'database.dump', program, 'pg_dump', { through: [inspector], pool, onBytes });
-  });
+  const dump = () =>
+    withPgEnvironment(source.connection, { applicationName: session.applicationName }, async (env) => {
+      const pool = new BatchPool();
+      const program = startProgram(programs.pgDump, dumpArguments(source, encoding), {
+        env,
+        signal,
+        output: await openProgramOutput(pool),
+      });
+      const onBytes = (bytes: number) => {
+        meter.tables(inspector.tablesDone, inspector.tablesTotal ?? 0);
+        meter.passed(bytes);
+      };
+      await addOutput(writing, artifacts, 'database', 'database.dump', program, 'pg_dump', {
+        through: [inspector],
+        pool,
+        onBytes,
+      });
+    });
+  await withStatementLimit(source.connection, { ...session, limitMs: source.statementTimeoutMs }, dump);
   const finishedAt = new Date();
   const { tables, largeObjects } = inspector.summary();
   const after = await withClient(source.connection, session, (client) => listStoredRelations(client));
@@ -357,9 +367,21 @@ async function addOutput(
       ...how,
       through: [gate, ...(how.through ?? [])],
     });
-  } finally {
-    await ended;
+  } catch (error) {
+    const failure = await ended;
+    // A program that can't be started, or dies, breaks its pipe first; what it died of is the cause.
+    if (failure !== null && !(error instanceof EngineError)) throw failure;
+    throw error instanceof EngineError && error.code === 'ARCHIVE_CORRUPT' ? badOutput(name, error) : error;
   }
+}
+
+function badOutput(name: PgProgram, found: EngineError): EngineError {
+  return new EngineError(
+    'DUMP_FAILED',
+    `${name} gave an archive that is not whole, and nothing of it was kept. ${found.message}`,
+    `Run the backup again; if it repeats, update ${name}, or look for what cuts its output (memory, limits, a wrapper in PG_BIN_DIRS).`,
+    { cause: found },
+  );
 }
 
 async function addArtifact(

@@ -141,7 +141,7 @@ export function programError(program: PgProgram, failed: unknown, context: { con
   const said = clip(firstError(failed.stderr), 600) || `it gave no reason (exit code ${failed.exitCode})`;
   return new EngineError(
     FALLBACK[program],
-    redact(`${program} at ${where.place} failed: ${said}`, context.connection),
+    redact(`${program} at ${where.place} failed: ${said.replace(/(?<![.…])$/, '.')}`, context.connection),
     'Look at the log of the database server for this time.',
     cause,
   );
