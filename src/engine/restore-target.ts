@@ -21,7 +21,7 @@ export function serverOf(target: RestoreTarget): PgConnection {
   return 'server' in target ? target.server : target.connection;
 }
 
-/** Settings whose stored value is a list of names that is written as it is; pg_dump knows the same ones. */
+/** Settings whose stored value is a list of names, quoted as identifiers are; pg_dump knows the same ones. */
 const LIST_SETTINGS = new Set([
   'local_preload_libraries',
   'search_path',
@@ -109,13 +109,18 @@ export async function applyDatabaseSettings(
       problems.push(`The setting ${name} may hold a secret and is not kept in backups: set it again yourself.`);
       continue;
     }
-    // A list of names is stored quoted already; an empty one is written as ''.
-    const written = LIST_SETTINGS.has(name) ? value || "''" : quoteLiteral(value);
+    const written = LIST_SETTINGS.has(name) ? listOfNames(value) : quoteLiteral(value);
     await client
       .query(`${what} TO ${written}`)
       .catch((error: Error) => problems.push(`The setting ${name} could not be carried over: ${error.message}.`));
   }
   return problems;
+}
+
+/** `"$user", public` as literals: an empty name, which is stored as `""`, can't be written as an identifier. */
+function listOfNames(stored: string): string {
+  const names = [...stored.matchAll(/"((?:[^"]|"")*)"|[^\s,]+/g)].map(([bare, quoted]) => quoted?.replaceAll('""', '"') ?? bare);
+  return names.length === 0 ? "''" : names.map(quoteLiteral).join(', ');
 }
 
 /** Ends whoever is in a database that we made, and drops it; a missing one is fine. */
