@@ -68,7 +68,7 @@ export async function collectDatabaseConfig(client: Queryable): Promise<Database
   return {
     database: identity.rows[0]?.database ?? '',
     serverVersion: identity.rows[0]?.version ?? '',
-    databaseSettings: await readDatabaseSettings(client),
+    databaseSettings: await readDatabaseSettings(client, { ofEveryDatabase: true }),
     serverSettings: settings.rows.map((setting) => ({ ...setting, value: redact(setting.value) })),
     extensions: extensions.rows,
     roles: roles.rows,

@@ -75,7 +75,7 @@ export async function inspectSource(
       poolerSuspected,
       maxLocks: await readLockTable(client),
       lockableRelations: await countLockable(client),
-      databaseSettings: (await readDatabaseSettings(client)).map(maskSecret),
+      databaseSettings: (await readDatabaseSettings(client, { ofEveryDatabase: false })).map(maskSecret),
     };
   });
 }
@@ -177,13 +177,20 @@ async function countLockable(client: Queryable): Promise<number> {
   return rows[0]?.count ?? 0;
 }
 
-/** The settings that `ALTER DATABASE SET` and `ALTER ROLE SET` laid on this database or on every database. */
-export async function readDatabaseSettings(client: Queryable): Promise<DatabaseSetting[]> {
+/**
+ * The settings that `ALTER DATABASE SET` and `ALTER ROLE … IN DATABASE SET` laid on this database and, if asked for, those that
+ * `ALTER ROLE SET` laid on every database: these belong to the server, and a copy of the database must not pin them.
+ */
+export async function readDatabaseSettings(
+  client: Queryable,
+  { ofEveryDatabase }: { ofEveryDatabase: boolean },
+): Promise<DatabaseSetting[]> {
   const { rows } = await client.query<{ role: string | null; setting: string }>(
     `select r.rolname as role, unnest(s.setconfig) as setting from pg_catalog.pg_db_role_setting s
        left join pg_catalog.pg_roles r on r.oid = s.setrole
-      where s.setdatabase in (0, (select oid from pg_catalog.pg_database where datname = current_database()))
+      where s.setdatabase = (select oid from pg_catalog.pg_database where datname = current_database()) or ($1 and s.setdatabase = 0)
       order by 1 nulls first, 2`,
+    [ofEveryDatabase],
   );
   return rows.map(({ role, setting }) => {
     const end = setting.indexOf('=');
