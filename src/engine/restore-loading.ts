@@ -123,7 +123,9 @@ async function run(
   args: readonly string[],
   feed?: (stdin: NodeJS.WritableStream) => Promise<void>,
 ): Promise<void> {
-  await withPgEnvironment(connection, { applicationName, ...(settings ? { settings } : {}) }, async (env) => {
+  // ALTER DATABASE SET may have made what is restored, or is restored into, read-only: whoever restores means to write.
+  const session = { default_transaction_read_only: 'off', ...settings };
+  await withPgEnvironment(connection, { applicationName, settings: session }, async (env) => {
     const program = startProgram(
       archive.programs.pgRestore,
       ['--exit-on-error', '--no-tablespaces', '--no-password', '-d', databaseArgument(connection.database), ...args],
