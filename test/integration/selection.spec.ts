@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { ArchiveReader } from '../../src/engine/archive/archive-reader.js';
 import { readToc } from '../../src/engine/archive/header-only.js';
 import { writeListFile } from '../../src/engine/archive/list-file.js';
+import { type SideSchema, toSideSchema } from '../../src/engine/archive/side-schema.js';
 import { type RelationRef, type SelectedEntries, selectEntries, type Selection } from '../../src/engine/archive/selection.js';
 import type { ArchiveToc, TocEntry } from '../../src/engine/archive/toc.js';
 import { chooseClientPrograms, type ClientPrograms, findClientPrograms } from '../../src/engine/postgres/client-programs.js';
@@ -174,7 +175,7 @@ describe('restoring a part of a database', () => {
     expect(selected.missing).toEqual([]);
     const found = await read(await dump(database));
     const left = selected.notes.flatMap(
-      (note) => / foreign key (\S+) of (\S+) is/.exec(note)?.slice(1, 3).reverse().join(' ') ?? [],
+      (note) => / foreign key (\S+) of (\S+) is/.exec(note)?.slice(1, 3).toReversed().join(' ') ?? [],
     );
     const wanted = before.toc.entries.filter(
       (entry) =>
@@ -356,6 +357,106 @@ describe('restoring a part of a database', () => {
     expect(describeEntries(after.toc)).toEqual(describeEntries(before.toc));
     await dropDatabase(database);
   });
+
+  describe('into a side schema of the source', () => {
+    const side = 'restored_k7m2qd';
+
+    /** Restores beside the living tables and gives both as pg_dump sees them, and the source as it was before. */
+    async function restoreBeside(source: string, selection: Selection): Promise<Beside> {
+      const database = await postgres.current.createDatabase();
+      await postgres.current.exec('postgres', `DROP DATABASE "${database}"`);
+      await postgres.current.exec('postgres', `CREATE DATABASE "${database}" TEMPLATE "${source}"`);
+      const archive = known(archives, source);
+      const { header } = await readToc(inChunks(archive));
+      const moved = toSideSchema(header, selectEntries(known(contents, source).toc, selection), side);
+      await postgres.current.exec(database, `CREATE SCHEMA "${side}"`);
+      const list = join(await mkdtemp(join(folder, 'list-')), 'list');
+      await writeListFile(list, moved.toc, moved.dumpIds);
+      const args = ['--exit-on-error', '--single-transaction', `--use-list=${list}`, `--dbname=${database}`];
+      await run(
+        postgres.current,
+        programs.pgRestore,
+        args,
+        database,
+        Buffer.concat([moved.header, archive.subarray(header.length)]),
+      );
+      const found = await read(await dump(database));
+      const without = await read(await dump(database, `--exclude-schema=${side}`));
+      await dropDatabase(database);
+      expect(without.rows).toEqual(known(contents, source).rows);
+      const living = known(contents, source).toc;
+      // A dump without some schemas has no large objects, extensions and the like: what both have must be the same.
+      const now = new Set(describeEntries(found.toc));
+      expect(describeEntries(living).filter((entry) => !now.has(entry))).toEqual([]);
+      return { moved, found };
+    }
+
+    /** Rows and number of columns, defaults, keys and indexes equal those of the living tables. */
+    function expectSame(source: string, { moved, found }: Beside): void {
+      const before = known(contents, source);
+      const rows = moved.tables.map(({ schema, name }) => [name, before.rows.get(keyOf({ schema, name }))]);
+      expect(moved.tables.map(({ name }) => [name, found.rows.get(keyOf({ schema: side, name }))])).toEqual(rows);
+      const kept = (entries: TocEntry[]): string[] =>
+        entries
+          .filter(({ desc }) => desc !== 'TABLE DATA')
+          .map(({ desc, tag, owner }) => JSON.stringify([desc, tag, owner]))
+          .sort();
+      const wanted = before.toc.entries.filter(({ dumpId }) => moved.dumpIds.has(dumpId));
+      expect(kept(found.toc.entries.filter(({ schema }) => schema === side))).toEqual(kept(wanted));
+    }
+
+    /** The SQL of the copies is that of the living, but for the schema. */
+    function expectSameSql(source: string, schema: string, { moved, found }: Beside): void {
+      const { toc } = known(contents, source);
+      const written = /^[a-z]+$/.test(schema) ? schema : quote(schema);
+      const sql = (entries: TocEntry[]): string[] =>
+        entries
+          .filter(({ desc }) => desc !== 'TABLE DATA')
+          .map(({ defn }) => defn.replaceAll(`${side}.`, `${written}.`))
+          .sort();
+      const wanted = toc.entries.filter(({ dumpId }) => moved.dumpIds.has(dumpId));
+      expect(sql(found.toc.entries.filter((entry) => entry.schema === side))).toEqual(sql(wanted));
+    }
+
+    it('stands every table of the sample beside its living namesake, which stays as it is', async () => {
+      const beside = await restoreBeside('sample', { schemas: ['shop'] });
+      expectSame('sample', beside);
+      expectSameSql('sample', 'shop', beside);
+      expect(beside.moved.tables.length).toBeGreaterThan(20);
+      expect(beside.moved.notes).toEqual([
+        'Triggers are left out, as their functions work on the living tables: shop.cache: cache_is_frozen, shop.orders: orders_later, shop.orders: orders_touch, shop.worn: worn_off.',
+        'Rules are left out, as they work on the living tables: shop.operators: operators_insert.',
+        'Foreign tables are left out, since they hold no rows of their own: shop.elsewhere.',
+        `Types, functions and extensions are not restored: ${side} uses those of the database as they are now.`,
+      ]);
+    });
+
+    it.each([`o'clock "x" \\ ; --`, 'public'])('stands the tables of %s beside, whatever their names', async (schema) => {
+      const beside = await restoreBeside('sample', { schemas: [schema] });
+      expectSame('sample', beside);
+      expectSameSql('sample', schema, beside);
+    });
+
+    it.each(['things members', 'things', 'borrower', 'derived', 'parts', 'parts_2', 'parts_2_low', 'counted named'])(
+      'stands %s beside with what belongs to it and draws on nothing living',
+      async (names) => {
+        const tables = names.split(' ').map((name) => ({ schema: 'app', name }));
+        const beside = await restoreBeside('traps', { tables });
+        expectSame('traps', beside);
+        const made = beside.found.toc.entries.filter(({ schema }) => schema === side);
+        const sql = made.map(({ defn, copyStmt }) => defn + (copyStmt ?? ''));
+        // Only policies may read a living table.
+        expect(sql.filter((text) => /\b(app|"Other")\./.test(text) && !text.startsWith('CREATE POLICY'))).toEqual([]);
+      },
+    );
+
+    it('takes a child out of the inheritance of its living parent', async () => {
+      const { found } = await restoreBeside('traps', { tables: [{ schema: 'app', name: 'derived' }] });
+      expect(found.rows.get(keyOf({ schema: side, name: 'base' }))).toMatch(/^0 /);
+      const child = found.toc.entries.find(({ schema, tag }) => schema === side && tag === 'derived');
+      expect(child?.defn).toContain(`INHERITS (${side}.base)`);
+    });
+  });
 });
 
 const OF_THE_DATABASE = new Set(['ENCODING', 'STDSTRINGS', 'SEARCHPATH', 'DATABASE', 'DATABASE PROPERTIES']);
@@ -383,6 +484,11 @@ function withoutParents({ toc }: Dumped): ArchiveToc {
 function isLeftOut(attach: TocEntry, { entries }: ArchiveToc, { dumpIds }: SelectedEntries): boolean {
   const sides = entries.filter(({ dumpId }) => attach.dependencies.includes(dumpId));
   return sides.some(({ dumpId }) => !dumpIds.has(dumpId));
+}
+
+interface Beside {
+  moved: SideSchema;
+  found: Dumped;
 }
 
 async function read(archive: Buffer): Promise<Dumped> {

@@ -121,9 +121,13 @@ function inherits({ defn }: TocEntry): boolean {
 }
 
 function namesOf(entries: readonly TocEntry[]): string {
-  const names = entries.slice(0, NAMES_IN_A_NOTE).map(nameOf);
-  const more = entries.length - names.length;
-  return names.join(', ') + (more > 0 ? ` and ${more} more` : '');
+  return namesInNote(entries.map(nameOf));
+}
+
+/** The first names of a list, and how many more there are. */
+export function namesInNote(names: readonly string[]): string {
+  const more = names.length - NAMES_IN_A_NOTE;
+  return names.slice(0, NAMES_IN_A_NOTE).join(', ') + (more > 0 ? ` and ${more} more` : '');
 }
 
 function nameOf(entry: TocEntry): string {

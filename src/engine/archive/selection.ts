@@ -23,6 +23,8 @@ export interface Selection {
 export interface SelectedEntries {
   /** What `writeListFile` takes. */
   dumpIds: Set<number>;
+  /** Dump ids of tables, views and sequences that come along whole: those asked for, their partitions, what views read. */
+  whole: Set<number>;
   /** What was asked for and the archive does not have, e.g. `schema "sales"`, `table "shop"."ordres"`. */
   missing: string[];
   /** Tables whose rows come along, those of partitions under the partition's own name; in the archive's order. */
@@ -68,21 +70,25 @@ export function selectEntries(
   const graph = new EntryGraph(toc);
   if (schemas.length === 0 && tables.length === 0) {
     const isWanted = wholeDatabase(graph, schemaOnly, dataOnly);
-    return { ...selected(toc.entries.filter(isWanted)), missing: [], notes: [] };
+    return { ...selected(toc.entries.filter(isWanted)), whole: idsOf(toc.entries.filter(isRelation)), missing: [], notes: [] };
   }
   const choice = new ObjectChoice(graph, exists);
   const missing = [...addSchemas(choice, schemas), ...addTables(choice, tables)];
   choice.finish();
   const entries = toc.entries.filter((entry) => choice.chosen.has(entry) && isOfPart(choice, entry, schemaOnly, dataOnly));
-  return { ...selected(entries), missing, notes: notesOn(choice, { schemaOnly, dataOnly }) };
+  return { ...selected(entries), whole: idsOf([...choice.whole]), missing, notes: notesOn(choice, { schemaOnly, dataOnly }) };
 }
 
 function selected(entries: readonly TocEntry[]): Pick<SelectedEntries, 'dumpIds' | 'tables'> {
   const data = entries.filter(({ desc }) => desc === TABLE_DATA);
   return {
-    dumpIds: new Set(entries.map(({ dumpId }) => dumpId)),
+    dumpIds: idsOf(entries),
     tables: data.map(({ schema, tag }) => ({ schema: schema ?? '', name: tag })),
   };
+}
+
+function idsOf(entries: readonly TocEntry[]): Set<number> {
+  return new Set(entries.map(({ dumpId }) => dumpId));
 }
 
 /** @returns those that are missing */
