@@ -1,12 +1,10 @@
 import { join } from 'node:path';
-import { PGlite } from '@electric-sql/pglite';
 import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely';
 import { fromPglite } from 'pg-boss';
 import pg from 'pg';
 import type { Settings } from '../config/settings.js';
-import { EmbeddedDialect } from './embedded-dialect.js';
+import { EmbeddedHome } from './embedded/home.js';
 import { migrateCatalog } from './migrations.js';
-import { lockFolder } from './process-lock.js';
 import type { CatalogTables } from './tables.js';
 
 export type Db = Kysely<CatalogTables>;
@@ -24,8 +22,8 @@ const QUERY_TIMEOUT_MS = 60_000;
 export class Catalog {
   private constructor(
     readonly db: Db,
-    /** True when this process alone owns the catalog. */
-    readonly embedded: boolean,
+    /** The embedded catalog's folder; undefined for a shared catalog. */
+    readonly home: EmbeddedHome | undefined,
     readonly rawSql: RawSql,
     /** The pool of the shared catalog, for LISTEN. */
     readonly pool: pg.Pool | undefined,
@@ -50,20 +48,8 @@ export class Catalog {
   }
 
   private static async openEmbedded(dataDir: string): Promise<Catalog> {
-    const folder = join(dataDir, 'catalog');
-    const unlock = await lockFolder(folder);
-    try {
-      const pglite = await PGlite.create(join(folder, 'pgdata'), { parsers: { [pg.types.builtins.INT8]: Number } });
-      await pglite.exec(`SET search_path = backstay; SET timezone = 'UTC'`);
-      const db: Db = new Kysely({ dialect: new EmbeddedDialect({ pglite }) });
-      return new Catalog(db, true, fromPglite(pglite), undefined, async () => {
-        await db.destroy();
-        await unlock();
-      });
-    } catch (error) {
-      await unlock();
-      throw error;
-    }
+    const { home, opened } = await EmbeddedHome.open(join(dataDir, 'catalog'));
+    return new Catalog(opened.db, home, fromPglite(opened.pglite), undefined, () => home.close(opened));
   }
 
   private static openShared(url: string, max: number): Catalog {
@@ -86,7 +72,12 @@ export class Catalog {
     pool.on('error', () => undefined);
     const db: Db = new Kysely({ dialect: new PostgresDialect({ pool }) });
     const rawSql: RawSql = { executeSql: async (text, values) => ({ rows: flatRows(await pool.query(text, values)) }) };
-    return new Catalog(db, false, rawSql, pool, () => db.destroy());
+    return new Catalog(db, undefined, rawSql, pool, () => db.destroy());
+  }
+
+  /** True when this process alone owns the catalog. */
+  get embedded(): boolean {
+    return this.home !== undefined;
   }
 
   /** Runs `work` in one transaction; use `trx` alone inside, since the embedded catalog has one connection. */

@@ -8,12 +8,24 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
 /** Any constant will do, as long as every version of the server uses the same. */
 const MIGRATION_LOCK = 7_239_410_118;
 
+/** The catalog, or its snapshot, has what this version does not know. */
+export class NewerCatalogError extends Error {
+  override readonly name = 'NewerCatalogError';
+
+  constructor(unknown: readonly string[]) {
+    super(
+      `The catalog was made by a newer version of Backstay (it has ${unknown.join(', ')}). Start that version or a newer one.`,
+    );
+  }
+}
+
 /**
  * Brings the catalog to this version, all or nothing, one process at a time.
+ * @param upTo the names to stop at, for rows that were exported then; all when left out
  * @returns the names of the migrations that were applied now
- * @throws when the catalog was made by a newer version
+ * @throws NewerCatalogError
  */
-export async function migrateCatalog(db: Kysely<CatalogTables>): Promise<string[]> {
+export async function migrateCatalog(db: Kysely<CatalogTables>, upTo?: readonly string[]): Promise<string[]> {
   return db.transaction().execute(async (trx) => {
     await sql`SELECT pg_advisory_xact_lock(${sql.lit(MIGRATION_LOCK)})`.execute(trx);
     await sql`CREATE SCHEMA IF NOT EXISTS backstay`.execute(trx);
@@ -21,13 +33,9 @@ export async function migrateCatalog(db: Kysely<CatalogTables>): Promise<string[
       trx,
     );
     const applied = new Set((await trx.selectFrom('migrations').select('name').execute()).map((row) => row.name));
-    const unknown = [...applied].filter((name) => !MIGRATIONS.some((migration) => migration.name === name));
-    if (unknown.length > 0) {
-      throw new Error(
-        `The catalog was made by a newer version of Backstay (it has ${unknown.join(', ')}). Start that version or a newer one.`,
-      );
-    }
-    const pending = MIGRATIONS.filter((migration) => !applied.has(migration.name));
+    const unknown = [...applied, ...(upTo ?? [])].filter((name) => !MIGRATIONS.some((migration) => migration.name === name));
+    if (unknown.length > 0) throw new NewerCatalogError(unknown);
+    const pending = MIGRATIONS.filter(({ name }) => !applied.has(name) && (upTo === undefined || upTo.includes(name)));
     for (const migration of pending) {
       await migration.up(trx as unknown as Kysely<unknown>);
       await trx.insertInto('migrations').values({ name: migration.name }).execute();

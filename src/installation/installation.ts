@@ -21,20 +21,24 @@ export class Installation {
 
 /** Founds the installation at the first start, and puts the owner's key in place at every start. */
 export async function openInstallation(catalog: Catalog, settings: Pick<Settings, 'bootstrapApiKey'>): Promise<Installation> {
-  return catalog.transaction(async (trx) => {
+  // The folders of backups are named by these ids: a catalog that had to be made anew takes them up again.
+  const known = await catalog.home?.installationIds();
+  const installation = await catalog.transaction(async (trx) => {
     await sql`SELECT pg_advisory_xact_lock(${sql.lit(FOUNDING_LOCK)})`.execute(trx);
     const id = await findOrMake(
       async () => (await trx.selectFrom('installation').select('id').executeTakeFirst())?.id,
       async (made) => void (await trx.insertInto('installation').values({ id: made }).execute()),
-      () => newId('inst'),
+      () => known?.installation ?? newId('inst'),
     );
     const organizationId = await findOrMake(
       async () => (await trx.selectFrom('organizations').select('id').orderBy('created_at').executeTakeFirst())?.id,
       async (made) => void (await trx.insertInto('organizations').values({ id: made, name: 'default' }).execute()),
-      () => newId('org'),
+      () => known?.organization ?? newId('org'),
     );
     return new Installation(id, organizationId, await placeOwnerKey(trx, organizationId, settings.bootstrapApiKey));
   });
+  await catalog.home?.rememberInstallation({ installation: installation.id, organization: installation.defaultOrganizationId });
+  return installation;
 }
 
 async function findOrMake(

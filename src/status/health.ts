@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { statfs } from 'node:fs/promises';
 import { sql } from 'kysely';
 import { Catalog } from '../catalog/catalog.js';
+import { rebuiltSentence } from '../catalog/embedded/rebuild.js';
 import { redact } from '../common/logging/redaction.js';
 import { Settings } from '../config/settings.js';
 import { EngineError } from '../engine/errors.js';
@@ -15,6 +16,7 @@ import type { HealthPartDto, HealthPartsDto, HealthState } from './status.dto.js
 const PART_TIMEOUT_MS = 4_000;
 const LOW_DISK_BYTES = 1024 ** 3;
 const LOW_DISK_SHARE = 0.05;
+const REBUILD_SHOWN_MS = 7 * 86_400_000;
 
 /** Looks at each part of the server; a part that does not answer in time counts as unhealthy. */
 @Injectable()
@@ -44,9 +46,25 @@ export class Health {
 
   private async lookAtCatalog(): Promise<HealthPartDto> {
     await this.catalog.ping();
+    const damage = await this.lookAtRebuild();
+    if (damage) return damage;
     return well(this.catalog.embedded ? 'The embedded catalog answers.' : 'The catalog answers.', {
       kind: this.catalog.embedded ? 'embedded' : 'postgres',
     });
+  }
+
+  /** A catalog that had to be rebuilt lacks something, and somebody has to see it: for a week, or until the note is removed. */
+  private async lookAtRebuild(): Promise<HealthPartDto | undefined> {
+    const { home } = this.catalog;
+    const note = await home?.lastRebuild();
+    if (note && Date.now() - Date.parse(note.at) < REBUILD_SHOWN_MS)
+      return { status: 'degraded', message: rebuiltSentence(note), details: { kind: 'embedded', rebuild: { ...note } } };
+    if (!home?.snapshots.failure) return undefined;
+    return {
+      status: 'degraded',
+      message: `No snapshot of the embedded catalog could be taken (${redact(home.snapshots.failure)}): see the log for catalog.snapshot-failed.`,
+      details: { kind: 'embedded' },
+    };
   }
 
   private async lookAtQueue(): Promise<HealthPartDto> {
