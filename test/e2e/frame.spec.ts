@@ -157,7 +157,7 @@ describe('a request that is not valid', () => {
     ['/api/backups/create?wiat=1', {}],
     [`/api/backups/${SOME_BACKUP}/restore`, {}],
     [`/api/backups/${SOME_BACKUP}/restore`, { target: null }],
-    [`/api/backups/${SOME_BACKUP}/restore`, { target: { mode: 'swap' } }],
+    [`/api/backups/${SOME_BACKUP}/restore`, { target: { mode: 'teleport' } }],
     [`/api/backups/${SOME_BACKUP}/restore`, { target: { mode: 'new-database' } }],
     [`/api/backups/${SOME_BACKUP}/restore`, { target: { mode: 'new-database', database: 'x', evil: 1 } }],
     [`/api/backups/${SOME_BACKUP}/verify`, { level: 9 }],
