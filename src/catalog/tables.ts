@@ -194,7 +194,9 @@ interface RestoresTable extends RunColumns {
 }
 
 export interface RestoreTargetColumn {
-  mode: 'new-database' | 'url' | 'swap' | 'in-place';
+  mode: 'new-database' | 'url' | 'swap' | 'in-place' | 'side-schema';
+  /** The new schema; for mode side-schema. */
+  schema?: string;
   host: string;
   port: number;
   database: string;

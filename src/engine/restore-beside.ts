@@ -62,7 +62,7 @@ async function build(
   });
   const adapted = await withClient(connection, session, (client) => adaptToRoles(client, archive));
   const loading: Loading = { source: request, archive, connection, applicationName: session.applicationName, meter };
-  await withChoice(archive, chosen, (choice) =>
+  await withChoice({ dumpIds: chosen.dumpIds, toc: archive.toc }, (choice) =>
     withHeaderFile(adapted.header, async (file) => {
       if (!request.selection.dataOnly) {
         meter.begin('pre-data');

@@ -1,10 +1,13 @@
 import type { Client } from 'pg';
 import { dropKeysWithTheirTables } from './archive/clean-drops.js';
+import { selectEntries, type Selection } from './archive/selection.js';
+import { toSideSchema } from './archive/side-schema.js';
 import type { ArchiveToc } from './archive/toc.js';
 import { applicationName } from './backup.js';
 import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
 import { describeConnection, type PgConnection } from './postgres/connection.js';
+import { quoteName, relationKey } from './postgres/relations.js';
 import type { ProgressMeter } from './progress.js';
 import type { OpenedArchive } from './restore-archive.js';
 import { checkRestored } from './restore-check.js';
@@ -12,21 +15,23 @@ import { createMissingRoles } from './restore-globals.js';
 import { restoreStream } from './restore-loading.js';
 import type { RestoreOutcome, RestoreRequest } from './restore-request.js';
 import { adaptToRoles } from './restore-roles.js';
-import { choose, withChoice } from './restore-selection.js';
+import { choose, type Chosen, withChoice } from './restore-selection.js';
 
 /** How long pg_restore waits for a lock that somebody else holds on what it replaces. */
 const LOCK_TIMEOUT = '30s';
 
+/** What becomes of what is there: nothing is, it is dropped before it is made anew, or it stays and the restored comes beside it. */
+export type Placement = 'empty' | 'replace' | { sideSchema: string };
+
 /**
  * Loads an archive into a database in one transaction, fed through a pipe: whatever fails, on either side, rolls back all of it.
- * @param replace drop what the archive has before it is made anew
  */
 export async function restoreInOneTransaction(
   request: RestoreRequest,
   connection: PgConnection,
   archive: OpenedArchive,
   meter: ProgressMeter,
-  replace: boolean,
+  placement: Placement,
 ): Promise<RestoreOutcome> {
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
   const chosen = choose(archive, request.selection);
@@ -34,38 +39,76 @@ export async function restoreInOneTransaction(
     await request.beforeChange();
     const created = request.createRoles ? await createMissingRoles(client, request, archive) : [];
     const roles = await adaptToRoles(client, archive);
-    return { ...roles, warnings: [...created, ...roles.warnings, ...chosen.notes] };
+    return { header: roles.header, warnings: [...created, ...roles.warnings], settings: await loadSettings(client, request) };
   });
-  const how = [
-    '--single-transaction',
-    ...(replace ? ['--clean', '--if-exists'] : []),
-    ...(request.selection.schemaOnly ? ['--schema-only'] : []),
-    ...(request.selection.dataOnly ? ['--data-only'] : []),
-  ];
+  const placed = place(archive, chosen, adapted.header, request.selection, placement);
   const loading = {
     source: request,
     archive,
     connection,
     applicationName: session.applicationName,
     meter,
-    settings: { lock_timeout: LOCK_TIMEOUT },
+    settings: adapted.settings,
   };
-  await withChoice(archive, chosen, (choice) =>
-    restoreStream(
-      loading,
-      replace ? dropKeysWithTheirTables(adapted.header, archive.toc) : adapted.header,
-      [...how, ...choice],
-      async () => {
-        const transactionId = await withClient(
-          connection,
-          { applicationName: 'backstay:watch', signal: request.signal },
-          (client) => transactionOf(client, session.applicationName),
-        );
+  const clean = placement === 'replace' ? ['--clean', '--if-exists'] : [];
+  await withSideSchema(connection, placement, session, () =>
+    withChoice(placed, (choice) =>
+      restoreStream(loading, placed.header, ['--single-transaction', ...clean, ...choice], async () => {
+        const watch = { applicationName: 'backstay:watch', signal: request.signal };
+        const transactionId = await withClient(connection, watch, (client) => transactionOf(client, session.applicationName));
         if (transactionId !== null) await request.onCommitting(transactionId);
-      },
+      }),
     ),
   );
-  return checkCommitted(connection, session.applicationName, request, chosen.tables, meter, adapted.warnings);
+  const expected = request.selection.schemaOnly ? [] : placed.tables;
+  return checkCommitted(connection, session.applicationName, expected, meter, [...adapted.warnings, ...placed.notes]);
+}
+
+interface Placed extends Chosen {
+  header: Buffer;
+  toc: ArchiveToc;
+}
+
+function place(archive: OpenedArchive, chosen: Chosen, header: Buffer, selection: Selection, placement: Placement): Placed {
+  if (placement === 'empty') return { ...chosen, header, toc: archive.toc };
+  if (placement === 'replace') return { ...chosen, header: dropKeysWithTheirTables(header, archive.toc), toc: archive.toc };
+  const { sideSchema } = placement;
+  const side = toSideSchema(header, selectEntries(archive.toc, selection), sideSchema);
+  const moved = new Set(side.tables.map(relationKey));
+  const tables = chosen.tables
+    .filter((table) => moved.has(relationKey(table)))
+    .map((table) => ({ ...table, schema: sideSchema }));
+  return { header: side.header, toc: side.toc, dumpIds: side.dumpIds, tables, notes: side.notes };
+}
+
+/** The schema is made before the transaction, and goes again, empty as it is then, when that fails. */
+async function withSideSchema(
+  connection: PgConnection,
+  placement: Placement,
+  session: { applicationName: string; signal: AbortSignal },
+  work: () => Promise<void>,
+): Promise<void> {
+  if (typeof placement === 'string') return work();
+  const name = quoteName(placement.sideSchema);
+  await withClient(connection, session, (client) => client.query(`CREATE SCHEMA IF NOT EXISTS ${name}`));
+  try {
+    await work();
+  } catch (error) {
+    await withClient(connection, { applicationName: session.applicationName }, (client) =>
+      client.query(`DROP SCHEMA IF EXISTS ${name}`),
+    ).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** Rows alone come in the archive's order, which foreign keys and triggers of a table that is there would mind. */
+async function loadSettings(client: Client, { selection }: RestoreRequest): Promise<Record<string, string>> {
+  const settings = { lock_timeout: LOCK_TIMEOUT };
+  if (!selection.dataOnly) return settings;
+  const { rows } = await client.query<{ may: boolean }>(
+    'SELECT rolsuper AS may FROM pg_catalog.pg_roles WHERE rolname = current_user',
+  );
+  return rows[0]?.may ? { ...settings, session_replication_role: 'replica' } : settings;
 }
 
 /** Full id of the transaction that the session of this name is in; null when it has none. */
@@ -100,13 +143,11 @@ export async function wasCommitted(connection: PgConnection, transactionId: stri
 async function checkCommitted(
   connection: PgConnection,
   applicationName: string,
-  { selection }: RestoreRequest,
-  tables: OpenedArchive['tables'],
+  expected: OpenedArchive['tables'],
   meter: ProgressMeter,
   warnings: string[],
 ): Promise<RestoreOutcome> {
   try {
-    const expected = selection.schemaOnly ? [] : tables;
     return { ...(await checkRestored(connection, { applicationName }, expected, meter)), warnings };
   } catch (error) {
     const why = error instanceof EngineError ? error.message : 'the server refused a statement.';

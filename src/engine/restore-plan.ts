@@ -58,7 +58,7 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
   const archive = await openArchive(request);
   const chosen = choose(archive, request.selection);
   const entries = archive.toc.entries.filter((entry) => chosen.dumpIds === null || chosen.dumpIds.has(entry.dumpId));
-  const oneTransaction = target.mode === 'url' || target.mode === 'in-place';
+  const oneTransaction = !('server' in target);
   const replace = target.mode === 'in-place';
   const problems: string[] = [];
   const warnings = [...chosen.notes];
@@ -140,6 +140,10 @@ async function lookAtTarget(client: Client, { target, selection }: PlanRequest, 
       }
       await assertOwns(client, target.server.database);
       return assertMayCreate(client);
+    case 'side-schema':
+      if (isWhole(selection) || selection.dataOnly)
+        throw refused('A side schema takes tables or schemas with their structure.', 'Choose some by tables or schemas.');
+      return undefined;
     case 'in-place':
       if (selection.dataOnly || selection.schemaOnly)
         throw refused(

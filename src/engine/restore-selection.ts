@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { selectEntries, type Selection } from './archive/selection.js';
 import { writeListFile } from './archive/list-file.js';
+import type { ArchiveToc } from './archive/toc.js';
 import type { TableDigest } from './artifact/manifest.js';
 import { EngineError } from './errors.js';
 import { relationKey } from './postgres/relations.js';
@@ -35,13 +36,15 @@ export function choose(archive: OpenedArchive, selection: Selection): Chosen {
   return { dumpIds, tables: archive.tables.filter((table) => chosen.has(relationKey(table))), notes };
 }
 
-/** Gives `use` the arguments that make pg_restore take the chosen entries alone. */
-export async function withChoice<T>(archive: OpenedArchive, chosen: Chosen, use: (args: string[]) => Promise<T>): Promise<T> {
-  const { dumpIds } = chosen;
+/** Gives `use` the arguments that make pg_restore take the chosen entries of an archive alone. */
+export async function withChoice<T>(
+  { dumpIds, toc }: { dumpIds: Set<number> | null; toc: ArchiveToc },
+  use: (args: string[]) => Promise<T>,
+): Promise<T> {
   if (dumpIds === null) return use([]);
   return withTemporaryFolder(async (folder) => {
     const file = join(folder, 'chosen.list');
-    await writeListFile(file, archive.toc, dumpIds);
+    await writeListFile(file, toc, dumpIds);
     return use([`--use-list=${file}`]);
   });
 }

@@ -1,6 +1,7 @@
 import { endSessionsOf } from './backup.js';
 import { withClient } from './postgres/client.js';
 import type { PgConnection } from './postgres/connection.js';
+import { quoteName } from './postgres/relations.js';
 import { wasCommitted } from './restore-one-transaction.js';
 import { databaseOid, dropDatabase, type RestoreTarget, serverOf } from './restore-target.js';
 
@@ -18,6 +19,13 @@ export function stagingName(runId: string, attempt: number): string {
 export async function cleanUpRestore(runId: string, target: RestoreTarget): Promise<void> {
   await endSessionsOf(serverOf(target), runId);
   if ('server' in target) await dropStagingOf(target.server, async (owner) => owner === runId);
+  if (target.mode === 'side-schema') {
+    // Empty, or its transaction was committed: then it is whole, and PostgreSQL refuses.
+    const drop = `DROP SCHEMA IF EXISTS ${quoteName(target.schema)}`;
+    await withClient(target.connection, { applicationName: 'backstay:recovery' }, (client) => client.query(drop)).catch(
+      () => undefined,
+    );
+  }
 }
 
 /** Drops the databases that restores have left behind whose runs are over, as `isOver` says by their ids. */
@@ -52,6 +60,7 @@ export async function isRestored(
       return hasItsName(target.server, target.server.database, noted.finishedOid);
     case 'url':
     case 'in-place':
+    case 'side-schema':
       return noted.transactionId !== null && (await wasCommitted(target.connection, noted.transactionId));
   }
 }

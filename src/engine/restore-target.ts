@@ -14,7 +14,9 @@ export type RestoreTarget =
   /** The database that `server` leads to, replaced by one that is built beside it. */
   | { mode: 'swap'; server: PgConnection }
   /** What the archive has, replaced in the database itself, in one transaction. */
-  | { mode: 'in-place'; connection: PgConnection };
+  | { mode: 'in-place'; connection: PgConnection }
+  /** A new schema of the source's database, beside what is there. */
+  | { mode: 'side-schema'; connection: PgConnection; schema: string };
 
 /** A connection to the target's server. */
 export function serverOf(target: RestoreTarget): PgConnection {

@@ -48,7 +48,9 @@ function into(
     case 'url':
       return intoEmptyDatabase(request, target, archive, meter);
     case 'in-place':
-      return restoreInOneTransaction(request, target.connection, archive, meter, true);
+      return restoreInOneTransaction(request, target.connection, archive, meter, 'replace');
+    case 'side-schema':
+      return restoreInOneTransaction(request, target.connection, archive, meter, { sideSchema: target.schema });
   }
 }
 
@@ -104,5 +106,5 @@ async function intoEmptyDatabase(
 ): Promise<RestoreOutcome> {
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
   if (!request.selection.dataOnly) await withClient(connection, session, (client) => assertEmpty(client, connection));
-  return restoreInOneTransaction(request, connection, archive, meter, false);
+  return restoreInOneTransaction(request, connection, archive, meter, 'empty');
 }

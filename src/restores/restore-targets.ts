@@ -25,7 +25,7 @@ export class RestoreTargets {
   ) {}
 
   /** The target of a request. @throws VALIDATION_ERROR that names the field */
-  async of(backup: BackupRow, dto: RestoreTargetDto): Promise<RestoreTarget> {
+  async of(backup: BackupRow, restoreId: string, dto: RestoreTargetDto): Promise<RestoreTarget> {
     refuseForeignFields(dto);
     switch (dto.mode) {
       case 'new-database':
@@ -35,6 +35,8 @@ export class RestoreTargets {
       case 'in-place':
         this.assertConfirmed(backup, dto.confirm);
         return { mode: dto.mode, connection: await this.sourceOf(backup) };
+      case 'side-schema':
+        return { mode: dto.mode, connection: await this.sourceOf(backup), schema: restoreId.replace(/^restore_/, 'restored_') };
       case 'url':
         return { mode: dto.mode, connection: this.parse(dto.url) };
     }
@@ -54,6 +56,7 @@ export class RestoreTargets {
         host,
         port,
         database,
+        ...(target.mode === 'side-schema' ? { schema: target.schema } : {}),
         jobs: dto.jobs ?? DEFAULT_JOBS,
         createRoles: dto.createRoles ?? false,
         keepPreviousHours: dto.target.keepPreviousHours ?? DEFAULT_KEEP_HOURS,
@@ -74,6 +77,8 @@ export class RestoreTargets {
         return { mode, server: { ...(await this.sourceOf(backup)), database } };
       case 'in-place':
         return { mode, connection: { ...(await this.sourceOf(backup)), database } };
+      case 'side-schema':
+        return { mode, connection: { ...(await this.sourceOf(backup)), database }, schema: restore.target.schema ?? '' };
       case 'url':
         return { mode, connection: this.parse(this.secrets.open(restore.sealed_target_url ?? '', urlOf(restore.id))) };
     }

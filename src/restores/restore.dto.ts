@@ -24,7 +24,7 @@ import { PagingDto } from '../common/http/paging.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 
 /** How a restore reaches its target. */
-const RESTORE_MODES = ['new-database', 'url', 'swap', 'in-place'] as const;
+const RESTORE_MODES = ['new-database', 'url', 'swap', 'in-place', 'side-schema'] as const;
 export type RestoreMode = (typeof RESTORE_MODES)[number];
 
 /** Components that can be restored into a database. */
@@ -35,7 +35,7 @@ export class RestoreTargetDto {
   /**
    * `new-database`: a database that does not exist yet, on the source's server. `url`: an empty database anywhere. `swap`: the source's
    * database, replaced by one that is built beside it and checked first. `in-place`: the source's database itself, in one transaction,
-   * after a safety backup.
+   * after a safety backup. `side-schema`: chosen tables in a new schema of the source's database, beside the living ones.
    */
   @IsIn(RESTORE_MODES)
   @ApiProperty({ enum: RESTORE_MODES })
@@ -155,6 +155,9 @@ export class RestoreTargetViewDto {
   host!: string;
   port!: number;
   database!: string;
+  /** The new schema; for mode side-schema. */
+  @ApiPropertyOptional()
+  schema?: string;
 }
 
 /** A table whose rows differ from the manifest. */

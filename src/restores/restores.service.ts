@@ -46,16 +46,16 @@ export class RestoresService {
   /** What a restore would do; changes nothing. */
   async plan(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestorePlan> {
     const backup = await this.restorable(caller, backupId);
-    return this.planner.plan(backup, await this.targets.of(backup, dto.target), dto);
+    return this.planner.plan(backup, await this.targets.of(backup, newTimedId('restore', new Date()), dto.target), dto);
   }
 
   /** Looks at the target first, so that what can't work is refused at once; then queues the restore. */
   async create(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestoreRow> {
     const backup = await this.restorable(caller, backupId);
-    const target = await this.targets.of(backup, dto.target);
+    const id = newTimedId('restore', new Date());
+    const target = await this.targets.of(backup, id, dto.target);
     const { problems } = await this.planner.plan(backup, target, dto);
     if (problems.length > 0) throw Errors.precondition(problems.join(' '));
-    const id = newTimedId('restore', new Date());
     const { column, sealedUrl } = this.targets.stored(id, target, dto);
     const row = await this.catalog.transaction(async (trx) => {
       if (!(await this.runs.lock(trx, 'backup', backupId))) throw Errors.notFound('backup', backupId);
