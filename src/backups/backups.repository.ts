@@ -69,9 +69,7 @@ export class BackupsRepository {
     return this.catalog.db.selectFrom('backups').selectAll().where('id', '=', id).executeTakeFirst();
   }
 
-  /** What was made under this key; whoever asks at the same time waits until this transaction has ended. */
   async findByIdempotencyKey(trx: Trx, organizationId: string, key: string): Promise<BackupRow | undefined> {
-    await sql`SELECT pg_advisory_xact_lock(hashtextextended(${`${organizationId}|${key}`}, 0))`.execute(trx);
     return trx
       .selectFrom('backups')
       .selectAll()
