@@ -68,9 +68,9 @@ async function readGlobals(source: ArchiveSource, archive: OpenedArchive): Promi
   });
   const chunks: Buffer[] = [];
   for await (const chunk of plain as AsyncIterable<Buffer>) chunks.push(chunk);
-  // psql's own commands are none of SQL.
+  // Neither pg_dumpall's comments nor psql's own commands are SQL to run.
   const sql = Buffer.concat(chunks)
     .toString('utf8')
-    .replace(/^\\.*$/gm, '');
+    .replace(/^(?:--|\\).*$/gm, '');
   return splitStatements(sql).map(({ start, end, tokens }) => ({ text: sql.slice(start, end), tokens }));
 }

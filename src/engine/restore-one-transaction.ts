@@ -11,6 +11,7 @@ import { quoteName, relationKey } from './postgres/relations.js';
 import type { ProgressMeter } from './progress.js';
 import type { OpenedArchive } from './restore-archive.js';
 import { checkRestored } from './restore-check.js';
+import { existingObjects } from './restore-existing.js';
 import { createMissingRoles } from './restore-globals.js';
 import { restoreStream } from './restore-loading.js';
 import type { RestoreOutcome, RestoreRequest } from './restore-request.js';
@@ -34,14 +35,20 @@ export async function restoreInOneTransaction(
   placement: Placement,
 ): Promise<RestoreOutcome> {
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
-  const chosen = choose(archive, request.selection);
   const adapted = await withClient(connection, session, async (client) => {
+    const exists = placement === 'replace' ? await existingObjects(client) : undefined;
+    const chosen = choose(archive, request.selection, exists);
     await request.beforeChange();
     const created = request.createRoles ? await createMissingRoles(client, request, archive) : [];
     const roles = await adaptToRoles(client, archive);
-    return { header: roles.header, warnings: [...created, ...roles.warnings], settings: await loadSettings(client, request) };
+    return {
+      chosen,
+      header: roles.header,
+      warnings: [...created, ...roles.warnings],
+      settings: await loadSettings(client, request),
+    };
   });
-  const placed = place(archive, chosen, adapted.header, request.selection, placement);
+  const placed = place(archive, adapted.chosen, adapted.header, request.selection, placement);
   const loading = {
     source: request,
     archive,

@@ -3,6 +3,7 @@ import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
 import { describeConnection } from './postgres/connection.js';
 import { type ArchiveSource, type OpenedArchive, openArchive } from './restore-archive.js';
+import { existingObjects } from './restore-existing.js';
 import { lockNeeds } from './restore-one-transaction.js';
 import { missingRoles } from './restore-roles.js';
 import { choose, isWhole } from './restore-selection.js';
@@ -56,14 +57,15 @@ export interface RestorePlan {
 export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
   const { target, signal } = request;
   const archive = await openArchive(request);
-  const chosen = choose(archive, request.selection);
-  const entries = archive.toc.entries.filter((entry) => chosen.dumpIds === null || chosen.dumpIds.has(entry.dumpId));
   const oneTransaction = !('server' in target);
   const replace = target.mode === 'in-place';
   const problems: string[] = [];
-  const warnings = [...chosen.notes];
+  const warnings: string[] = [];
   const connection = serverOf(target);
   const session = { applicationName: 'backstay:preflight', signal };
+  const existing = replace ? await withClient(connection, session, existingObjects) : undefined;
+  const chosen = choose(archive, request.selection, existing);
+  const entries = archive.toc.entries.filter((entry) => chosen.dumpIds === null || chosen.dumpIds.has(entry.dumpId));
   const facts = await withClient(connection, session, async (client) => {
     const version = await serverVersion(client);
     const locks = oneTransaction ? await lockNeeds(client, archive.toc, chosen.dumpIds, replace) : null;
@@ -113,7 +115,7 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
     dependents: facts.relations.dependents,
     sessions: swap.sessions,
     problems,
-    warnings: [...warnings, ...swap.warnings],
+    warnings: [...chosen.notes, ...warnings, ...swap.warnings],
   };
 }
 

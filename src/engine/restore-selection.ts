@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { selectEntries, type Selection } from './archive/selection.js';
 import { writeListFile } from './archive/list-file.js';
-import type { ArchiveToc } from './archive/toc.js';
+import type { ArchiveToc, TocEntry } from './archive/toc.js';
 import type { TableDigest } from './artifact/manifest.js';
 import { EngineError } from './errors.js';
 import { relationKey } from './postgres/relations.js';
@@ -21,10 +21,13 @@ export function isWhole({ schemas, tables, schemaOnly, dataOnly }: Selection): b
   return !schemas?.length && !tables?.length && !schemaOnly && !dataOnly;
 }
 
-/** @throws EngineError TARGET_REFUSED that names what the archive does not have */
-export function choose(archive: OpenedArchive, selection: Selection): Chosen {
+/**
+ * @param exists what the target has already, and is not to be made
+ * @throws EngineError SELECTION_MISSING that names what the archive does not have
+ */
+export function choose(archive: OpenedArchive, selection: Selection, exists?: (entry: TocEntry) => boolean): Chosen {
   if (isWhole(selection)) return { dumpIds: null, tables: archive.tables, notes: [] };
-  const { dumpIds, missing, tables, notes } = selectEntries(archive.toc, selection);
+  const { dumpIds, missing, tables, notes } = selectEntries(archive.toc, selection, exists);
   if (missing.length > 0) {
     throw new EngineError(
       'SELECTION_MISSING',

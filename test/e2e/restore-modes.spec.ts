@@ -92,7 +92,7 @@ describe('a swap', () => {
   });
 
   it('carries over what belongs to the database itself', async () => {
-    const sql = `SELECT datconnlimit, shobj_description(d.oid, 'pg_database') AS comment, datacl::text, pg_get_userbyid(datdba) AS owner, (SELECT setconfig::text FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0) AS settings
+    const sql = `SELECT datconnlimit, shobj_description(d.oid, 'pg_database') AS comment, (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(datacl) AS a) AS rights, pg_get_userbyid(datdba) AS owner, (SELECT setconfig::text FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0) AS settings
       FROM pg_database d WHERE datname IN ('swapped', '${swapped.previousDatabase}') ORDER BY datname`;
     const [now, before] = await query('postgres', sql);
     expect(now).toMatchObject({ datconnlimit: 40, comment: "the shop's" });
