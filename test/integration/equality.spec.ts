@@ -216,6 +216,17 @@ describe('encodings', () => {
     await expectAsPlain(database, { mode: 'url' });
   });
 
+  it('SQL_ASCII with a name that is no UTF-8 is refused with a sentence', async () => {
+    const database = await made(
+      `DO $$ BEGIN EXECUTE format('CREATE TABLE %I (a int)', convert_from('\\x6ee96d', 'SQL_ASCII')); END $$;`,
+      { options: "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'" },
+    );
+    await expect(engine.backUp(connectionTo(database))).rejects.toMatchObject({
+      code: 'DUMP_FAILED',
+      hint: expect.stringContaining('a name in it is not UTF-8'),
+    });
+  });
+
   it('a database with a locale of ICU comes back with it', async () => {
     const options = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER icu ICU_LOCALE 'de-DE-u-kn-true'";
     const probe = await postgres.current.createDatabase('icu', options).catch((error: unknown) => String(error));

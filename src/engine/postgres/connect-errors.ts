@@ -112,6 +112,14 @@ export function statementError(error: unknown, connection: PgConnection, doing: 
       return new EngineError('DISK_FULL', where, 'Free space on the disk of the server.', cause);
     case '57014':
       return new EngineError('RUN_TIMEOUT', where, 'Raise the statement timeout.', cause);
+    case '22021':
+      // Values may be any bytes, they pass as they are; names have to be read.
+      return new EngineError(
+        'DUMP_FAILED',
+        where,
+        'The database has the encoding SQL_ASCII, and a name in it is not UTF-8: rename that schema, table or sequence.',
+        cause,
+      );
     case '57P01':
     case '57P02':
     case '57P03':
