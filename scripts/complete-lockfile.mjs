@@ -31,4 +31,4 @@ for (const [name, range] of missing) {
 
 lock.packages = Object.fromEntries(Object.entries(lock.packages).sort(([a], [b]) => (a < b ? -1 : 1)));
 writeFileSync(FILE, `${JSON.stringify(lock, null, 2)}\n`);
-console.log(`${missing.size} entries added`);
+process.stdout.write(`${missing.size} entries added\n`);

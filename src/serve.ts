@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { redact } from './common/logging/redaction.js';
+import { StartError } from './common/start-error.js';
 import { loadSettings, SettingsError } from './config/settings.js';
 import { EngineError } from './engine/errors.js';
 import { KeysService } from './keys/keys.service.js';
@@ -57,6 +58,6 @@ function fail(error: unknown): never {
 function explain(error: unknown): string {
   if (error instanceof EngineError) return `${error.message} ${error.hint}`;
   if (!(error instanceof Error)) return String(error);
-  const foreseen = error instanceof SettingsError || error.cause !== undefined;
+  const foreseen = error instanceof SettingsError || error instanceof StartError;
   return foreseen ? error.message : (error.stack ?? error.message);
 }

@@ -10,6 +10,7 @@ import type { Settings } from './config/settings.js';
 import { QuietLogger } from './common/logging/quiet-logger.js';
 import { configureHttp } from './http.js';
 import { openInstallation } from './installation/installation.js';
+import { StartError } from './common/start-error.js';
 import { createDefaultSource } from './installation/default-source.js';
 import { openSecretBox, openServerKeys } from './keys/server-keys.js';
 import { setUpDocs } from './openapi-document.js';
@@ -66,12 +67,12 @@ async function listen(app: NestExpressApplication, { port, host }: Settings): Pr
   } catch (error) {
     await app.close().catch(() => undefined);
     if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE')
-      throw new Error(
+      throw new StartError(
         `Port ${port} is taken by another program. Stop that one, or choose another port: PORT=${port + 1} npm start`,
         { cause: error },
       );
     if ((error as NodeJS.ErrnoException).code === 'EACCES')
-      throw new Error(`Port ${port} may not be opened by this user. Choose one above 1023: PORT=3000 npm start`, {
+      throw new StartError(`Port ${port} may not be opened by this user. Choose one above 1023: PORT=3000 npm start`, {
         cause: error,
       });
     throw error;

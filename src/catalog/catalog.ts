@@ -2,6 +2,8 @@ import { join } from 'node:path';
 import { Kysely, PostgresDialect, sql, type Transaction } from 'kysely';
 import { fromPglite } from 'pg-boss';
 import pg from 'pg';
+import { redact } from '../common/logging/redaction.js';
+import { StartError } from '../common/start-error.js';
 import type { Settings } from '../config/settings.js';
 import { EmbeddedHome } from './embedded/home.js';
 import { migrateCatalog } from './migrations.js';
@@ -42,7 +44,7 @@ export class Catalog {
       await migrateCatalog(catalog.db);
     } catch (error) {
       await catalog.close();
-      throw error;
+      throw catalog.embedded ? error : unreachable(error);
     }
     return catalog;
   }
@@ -93,6 +95,16 @@ export class Catalog {
   async close(): Promise<void> {
     await this.closing();
   }
+}
+
+/** Connecting is what fails, as long as the server has not answered with an error of a statement. */
+function unreachable(error: unknown): unknown {
+  const { code, message } = error as { code?: string; message?: string };
+  if (!/^(E[A-Z]+|08|28|3D|57P)/.test(code ?? '') && !/timeout/i.test(message ?? '')) return error;
+  return new StartError(
+    `The catalog's database can't be entered: ${redact(message ?? '')}. Check DATABASE_URL, and that its server runs.`,
+    { cause: error },
+  );
 }
 
 /** A text of several statements gives several results. */

@@ -1,3 +1,4 @@
+import { StartError } from '../common/start-error.js';
 import { type Kysely, sql } from 'kysely';
 import { foundation } from './migrations/0001-foundation.js';
 import type { CatalogTables } from './tables.js';
@@ -9,7 +10,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
 const MIGRATION_LOCK = 7_239_410_118;
 
 /** The catalog, or its snapshot, has what this version does not know. */
-export class NewerCatalogError extends Error {
+export class NewerCatalogError extends StartError {
   override readonly name = 'NewerCatalogError';
 
   constructor(unknown: readonly string[]) {

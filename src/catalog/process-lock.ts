@@ -2,6 +2,7 @@ import { link, mkdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/prom
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { StartError } from '../common/start-error.js';
 
 /** The holder touches the file this often; on another host, a file untouched for STALE_MS has lost its holder. */
 const TOUCH_MS = 5_000;
@@ -69,7 +70,7 @@ async function readHolder(file: string): Promise<Holder | undefined> {
 }
 
 function held(folder: string, by: string): Error {
-  return new Error(
+  return new StartError(
     `Another Backstay (${by}) uses ${folder}. The embedded catalog serves one process: stop that one, give this one another DATA_DIR, or set DATABASE_URL so that several can share a catalog.`,
   );
 }

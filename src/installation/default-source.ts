@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { type Catalog, json } from '../catalog/catalog.js';
 import { newId } from '../common/identifiers.js';
+import { StartError } from '../common/start-error.js';
 import type { Settings } from '../config/settings.js';
 import type { SecretBox } from '../keys/secret-box.js';
 import { connectionOf, DEFAULT_SOURCE_OPTIONS } from '../sources/source-values.js';
@@ -17,7 +18,7 @@ export async function createDefaultSource(
   if (!settings.sourceDatabaseUrl) return;
   const connection = connectionOf({ url: settings.sourceDatabaseUrl }, undefined, settings.allowUnixSockets);
   if (isCatalog(connection, settings.databaseUrl))
-    throw new Error("SOURCE_DATABASE_URL is the catalog's own database (DATABASE_URL); name the database to protect.");
+    throw new StartError("SOURCE_DATABASE_URL is the catalog's own database (DATABASE_URL); name the database to protect.");
   await catalog.transaction(async (trx) => {
     await sql`SELECT id FROM organizations WHERE id = ${installation.defaultOrganizationId} FOR UPDATE`.execute(trx);
     const existing = await trx

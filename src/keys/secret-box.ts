@@ -1,3 +1,4 @@
+import { StartError } from '../common/start-error.js';
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
 
 const VERSION = 'v1';
@@ -30,7 +31,7 @@ export class SecretBox {
     const [version, keyId, text] = sealed.split('.');
     if (version !== VERSION || text === undefined) throw new Error('This is not a sealed secret of ours');
     if (keyId !== this.keyId) {
-      throw new Error(
+      throw new StartError(
         `A stored credential was sealed by the key ${keyId}, but SECRET_KEY is ${this.keyId}: start with the SECRET_KEY it was stored under, or enter the credential anew`,
       );
     }

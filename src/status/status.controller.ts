@@ -1,4 +1,4 @@
-import { Controller, Get, Header, Res } from '@nestjs/common';
+import { Controller, Get, Header, type OnModuleDestroy, Res } from '@nestjs/common';
 import { ApiServiceUnavailableResponse, ApiTags, getSchemaPath } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { Public, RequirePermissions } from '../auth/access.js';
@@ -17,14 +17,21 @@ const HEALTH_TTL_MS = 5_000;
 
 @ApiTags('Status')
 @Controller('status')
-export class StatusController {
+export class StatusController implements OnModuleDestroy {
   private latest: { at: number; answer: Promise<Awaited<ReturnType<Health['look']>>> } | undefined;
+
+  private stopping = false;
 
   constructor(
     private readonly health: Health,
     private readonly metrics: Metrics,
     private readonly catalog: Catalog,
   ) {}
+
+  /** Balancers should send nobody here any more. */
+  onModuleDestroy(): void {
+    this.stopping = true;
+  }
 
   /** Whether the process lives. */
   @Get('live')
@@ -43,6 +50,7 @@ export class StatusController {
   @Header('Cache-Control', 'no-store')
   @Answers(ProbeDto, { public: true, errors: [503] })
   async ready(): Promise<ProbeDto> {
+    if (this.stopping) throw Errors.unavailable('The server is stopping.');
     await this.catalog.ping().catch((cause: unknown) => {
       throw Errors.unavailable('The catalog does not answer.', { cause });
     });

@@ -15,7 +15,7 @@ export function seeded(seed: number): Random {
   };
 }
 
-export const DAMAGES = ['cut', 'empty', 'remove', 'flip'] as const;
+const DAMAGES = ['cut', 'empty', 'remove', 'flip'] as const;
 export type Damage = (typeof DAMAGES)[number];
 
 /** Files below a folder, in a fixed order. */

@@ -14,7 +14,7 @@ import { type RunningServer, startServer } from '../../src/server.js';
 export const OWNER_KEY = 'bsk_owner-of-the-test-server-0123456789';
 
 /** The contract's envelope, success and error in one, so that a test can look at either. */
-export interface Envelope<T> {
+interface Envelope<T> {
   success: boolean;
   data: T;
   meta?: { page: number; limit: number; total: number };

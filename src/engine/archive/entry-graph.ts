@@ -147,6 +147,6 @@ function append<Key, Value>(map: Map<Key, Value[]>, key: Key, value: Value): voi
 }
 
 /** A name can't hold a NUL. */
-export function keyOf(schema: string | null, name: string): string {
+function keyOf(schema: string | null, name: string): string {
   return `${schema ?? ''}\0${name}`;
 }
