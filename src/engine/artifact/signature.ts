@@ -2,7 +2,7 @@ import { sign, verify } from 'node:crypto';
 import { EngineError } from '../errors.js';
 import { keyId, publicKeyOf, readSigningKey, readVerifyingKey } from './keys.js';
 
-const LINE = /^ed25519 ([0-9a-f]{32}) ([A-Za-z0-9+/]{86}==)\n?$/;
+const LINE = /^ed25519 ([0-9a-f]{32}) ([A-Za-z0-9+/]{86}==)\n$/;
 
 /** The largest signature file that is read. */
 export const MAX_SIGNATURE_BYTES = 1024;
