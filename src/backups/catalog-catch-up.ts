@@ -24,6 +24,7 @@ export interface CaughtUp {
 interface KnownBackup {
   id: string;
   status: string;
+  manifestSha256: string | null;
   inTrash: boolean;
   isBeingPurged: boolean;
   broken: boolean;
@@ -76,8 +77,10 @@ export class CatalogCatchUp implements OnModuleInit {
     for (const [prefix, ids] of folders) {
       const row = known.get(ids.backup);
       if (row?.isBeingPurged || (row?.status === 'completed' && row.isWhole)) continue;
-      if (await this.takeIn(prefix, ids)) found.fromManifests += 1;
-      else found.refused += 1;
+      // A run that was cut off between its manifest and its end: recovery ends it, and tells of it.
+      const endsByItself = !rebuild && (row?.status === 'running' || row?.status === 'queued') ? row.manifestSha256 : null;
+      const taken = await this.takeIn(prefix, ids, endsByItself);
+      if (taken !== 'left') found[taken] += 1;
     }
     if (!rebuild) return found;
     const present = new Set([...folders.values()].map(({ backup }) => backup));
@@ -90,20 +93,22 @@ export class CatalogCatchUp implements OnModuleInit {
     return found;
   }
 
-  private async takeIn(prefix: string, ids: BackupIds): Promise<boolean> {
+  /** @param except SHA-256 of the manifest that is to be left alone */
+  private async takeIn(prefix: string, ids: BackupIds, except: string | null): Promise<'fromManifests' | 'refused' | 'left'> {
     try {
       const loaded = await loadManifest(this.store, prefix, [this.keys.verifyingKeyPem], ids);
+      if (loaded.sha256 === except) return 'left';
       await this.manifests.complete(prefix, loaded);
       this.logger.warn(
         { event: 'catalog.backup-from-manifest', backupId: ids.backup },
         'a completed backup came from its manifest',
       );
-      return true;
+      return 'fromManifests';
     } catch (error) {
       if (!(error instanceof EngineError) || !['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code))
         throw error;
       this.logger.error({ event: 'catalog.manifest-refused', backupId: ids.backup, err: error }, 'catalog.manifest-refused');
-      return false;
+      return 'refused';
     }
   }
 
@@ -139,7 +144,7 @@ export class CatalogCatchUp implements OnModuleInit {
             .as('t'),
         (join) => join.onRef('t.backup_id', '=', 'b.id'),
       )
-      .select(['b.id', 'b.status', 'b.broken', 'b.deleted_at', 'b.purge_started_at', 'b.table_count'])
+      .select(['b.id', 'b.status', 'b.broken', 'b.deleted_at', 'b.purge_started_at', 'b.table_count', 'b.manifest_sha256'])
       .select(['a.count as artifacts', 't.count as tables'])
       .execute();
     return new Map(
@@ -148,6 +153,7 @@ export class CatalogCatchUp implements OnModuleInit {
         {
           id: row.id,
           status: row.status,
+          manifestSha256: row.manifest_sha256,
           broken: row.broken,
           inTrash: row.deleted_at !== null,
           isBeingPurged: row.purge_started_at !== null,

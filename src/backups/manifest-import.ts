@@ -34,7 +34,7 @@ export class ManifestImport {
       await this.ensureSource(trx, manifest);
       if (!known) await this.insert(trx, prefix, manifest);
       await this.backups.recordContents(trx, ids.backup, contentsOf(manifest, sha256, tables));
-      if (known?.status !== 'completed') await this.backups.complete(trx, ids.backup);
+      if (known?.status !== 'completed') await this.end(trx, ids.backup);
       const { tableCount, rowCount } = manifest.totals;
       await trx
         .updateTable('backups')
@@ -42,6 +42,18 @@ export class ManifestImport {
         .where('id', '=', ids.backup)
         .execute();
     });
+  }
+
+  /** What the catalog thought to be going on has ended with the manifest. */
+  private async end(trx: Trx, id: string): Promise<void> {
+    await this.backups.complete(trx, id);
+    await trx
+      .updateTable('attempts')
+      .set({ finished_at: new Date(), outcome: 'completed' })
+      .where('run_kind', '=', 'backup')
+      .where('run_id', '=', id)
+      .where('outcome', 'is', null)
+      .execute();
   }
 
   /** Their hashes are sealed; where our key does not fit, what the catalog still has of this very manifest is kept. */

@@ -78,27 +78,33 @@ async function* encode(header: SnapshotHeader, parts: AsyncIterable<SnapshotPart
 /** Reads all of a snapshot. @throws when it is cut, changed or of another format */
 export async function verifySnapshot(file: string): Promise<SnapshotHeader> {
   let header: SnapshotHeader | undefined;
-  for await (const item of read(file)) if ('format' in item) header = item;
+  for await (const item of read(file, false)) if ('format' in item) header = item;
   if (!header) throw new Error('it has no header');
   return header;
 }
 
 /** The rows of a snapshot that was verified. @throws when it is cut or changed */
 export async function* readSnapshot(file: string): AsyncGenerator<SnapshotPart> {
-  for await (const item of read(file)) if ('table' in item) yield item;
+  for await (const item of read(file, true)) if ('table' in item) yield item;
 }
 
 const ROWS_PER_PART = 2000;
 
-async function* read(file: string): AsyncGenerator<SnapshotHeader | SnapshotPart> {
+/** @param withRows without them, the rows are only counted and hashed */
+async function* read(file: string, withRows: boolean): AsyncGenerator<SnapshotHeader | SnapshotPart> {
   const hash = createHash('sha256');
   let rows = 0;
   let part: SnapshotPart | undefined;
   let ended = false;
   for await (const line of lines(file)) {
     if (ended) throw new Error('it goes on after its end');
-    const text = line.toString('utf8', 1);
     const mark = String.fromCharCode(line[0] ?? 0);
+    if (mark === 'R' && part && !withRows) {
+      hash.update(line);
+      rows += 1;
+      continue;
+    }
+    const text = line.toString('utf8', 1, line.length - 1);
     if (mark === 'E') {
       const end = JSON.parse(text) as { rows: number; sha256: string };
       if (end.rows !== rows || end.sha256 !== hash.digest('hex')) throw new Error('its checksum is wrong');
@@ -106,7 +112,7 @@ async function* read(file: string): AsyncGenerator<SnapshotHeader | SnapshotPart
       ended = true;
       continue;
     }
-    hash.update(line).update('\n');
+    hash.update(line);
     if (mark === 'R' && part) {
       rows += 1;
       part.rows.push(text);
@@ -125,6 +131,7 @@ async function* read(file: string): AsyncGenerator<SnapshotHeader | SnapshotPart
   if (!ended) throw new Error('its end is missing');
 }
 
+/** Each with its line break. */
 async function* lines(file: string): AsyncGenerator<Buffer> {
   const source = createReadStream(file, { highWaterMark: 1024 * 1024 });
   const plain = createZstdDecompress();
@@ -134,7 +141,7 @@ async function* lines(file: string): AsyncGenerator<Buffer> {
   for await (const chunk of plain as AsyncIterable<Buffer>) {
     let start = 0;
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-      const piece = chunk.subarray(start, end);
+      const piece = chunk.subarray(start, end + 1);
       yield rest.length === 0 ? piece : Buffer.concat([...rest, piece]);
       rest = [];
       start = end + 1;

@@ -8,7 +8,10 @@ const ROWS_PER_PART = 5000;
 /** Made anew by whoever imports. */
 const LEFT_OUT = ['migrations'];
 /** Rows that never change once they are there, and are many: exported in small steps between which others may use the catalog. */
-const STEPWISE = ['audit_entries', 'backup_tables'];
+const OF_BACKUPS = ['artifacts', 'backup_tables'];
+const STEPWISE = ['audit_entries', ...OF_BACKUPS];
+/** Half a megabyte: read without keeping the event loop for long. */
+const PAGES_PER_STEP = 64;
 
 interface TableShape {
   table: string;
@@ -45,8 +48,7 @@ async function firstLook(trx: Trx, now: Date): Promise<FirstLook> {
   const parts: SnapshotPart[] = [];
   for (const shape of shapes.values()) {
     if (STEPWISE.includes(shape.table)) continue;
-    const { rows } = await sql<{ row: string }>`SELECT row_to_json(t)::text AS row FROM ${sql.table(shape.table)} t`.execute(trx);
-    parts.push({ ...shape, rows: rows.map(({ row }) => row) });
+    for await (const rows of pagewise(trx, shape.table)) parts.push({ ...shape, rows });
   }
   const header: SnapshotHeader = {
     format: 1,
@@ -61,24 +63,49 @@ async function firstLook(trx: Trx, now: Date): Promise<FirstLook> {
 
 async function* rest(db: Db, { header, parts, shapes, backups }: FirstLook): AsyncGenerator<SnapshotPart> {
   yield* parts;
-  const tables = shapes.get('backup_tables');
-  for (const ids of tables ? backups : []) {
-    const { rows } = await sql<{ row: string }>`SELECT row_to_json(t)::text AS row FROM backup_tables t
-      WHERE backup_id = ANY(${ids}) ORDER BY backup_id, ordinal`.execute(db);
-    yield { ...tables!, rows: rows.map(({ row }) => row) };
+  for (const name of OF_BACKUPS) {
+    const shape = shapes.get(name);
+    for (const ids of shape ? backups : []) {
+      const query = sql<Text>`SELECT ${AS_TEXT} AS text FROM ${sql.table(name)} t WHERE backup_id = ANY(${ids})`;
+      yield { ...shape!, rows: rowsOf(await query.execute(db)) };
+    }
   }
   const entries = shapes.get('audit_entries');
   if (entries) yield* auditEntries(db, entries, header.newest.auditId);
 }
 
 async function* auditEntries(db: Db, shape: TableShape, last: number): AsyncGenerator<SnapshotPart> {
-  for (let after = 0; after < last;) {
-    const { rows } = await sql<{ id: number; row: string }>`SELECT id, row_to_json(t)::text AS row FROM audit_entries t
-      WHERE id > ${after} AND id <= ${last} ORDER BY id LIMIT ${ROWS_PER_PART}`.execute(db);
-    if (rows.length === 0) return;
-    after = Number(rows.at(-1)!.id);
-    yield { ...shape, rows: rows.map(({ row }) => row) };
+  // Numbers that were drawn and not used leave gaps: the next step begins at the next entry that there is.
+  const next = async (after: number) =>
+    (await sql<{ id: number | null }>`SELECT min(id) AS id FROM audit_entries WHERE id > ${after}`.execute(db)).rows[0]?.id ??
+    null;
+  for (let from = await next(0); from !== null && Number(from) <= last;) {
+    const to = Math.min(last, Number(from) + ROWS_PER_PART - 1);
+    const query = sql<Text>`SELECT ${AS_TEXT} AS text FROM audit_entries t WHERE id BETWEEN ${from} AND ${to}`;
+    yield { ...shape, rows: rowsOf(await query.execute(db)) };
+    from = await next(to);
   }
+}
+
+async function* pagewise(trx: Trx, table: string): AsyncGenerator<string[]> {
+  const size = sql<{ pages: number }>`SELECT (pg_relation_size(${`backstay.${table}`}::regclass) / 8192)::int AS pages`;
+  const pages = (await size.execute(trx)).rows[0]?.pages ?? 0;
+  yield [];
+  for (let from = 0; from < pages; from += PAGES_PER_STEP) {
+    const range = sql`ctid >= ${`(${from},0)`}::tid AND ctid < ${`(${from + PAGES_PER_STEP},0)`}::tid`;
+    yield rowsOf(await sql<Text>`SELECT ${AS_TEXT} AS text FROM ${sql.table(table)} t WHERE ${range}`.execute(trx));
+  }
+}
+
+interface Text {
+  text: string | null;
+}
+
+/** One text of many rows: their JSON has no line breaks, and thousands of results would cost more than what they hold. */
+const AS_TEXT = sql.raw(`string_agg(row_to_json(t)::text, E'\\n')`);
+
+function rowsOf({ rows }: { rows: Text[] }): string[] {
+  return rows[0]?.text?.split('\n') ?? [];
 }
 
 /** Ordinary tables with the columns that can be written. */
@@ -96,7 +123,7 @@ async function completedBackups(trx: Trx): Promise<string[][]> {
   const { rows } = await sql<{
     id: string;
     tables: number;
-  }>`SELECT id, table_count AS tables FROM backups WHERE status = 'completed' AND table_count > 0 ORDER BY id`.execute(trx);
+  }>`SELECT id, table_count AS tables FROM backups WHERE status = 'completed' ORDER BY id`.execute(trx);
   const groups: string[][] = [];
   let room = 0;
   for (const { id, tables } of rows) {
@@ -105,7 +132,7 @@ async function completedBackups(trx: Trx): Promise<string[][]> {
       room = ROWS_PER_PART;
     }
     groups.at(-1)!.push(id);
-    room -= tables;
+    room -= tables + 1;
   }
   return groups;
 }
