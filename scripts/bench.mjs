@@ -1,0 +1,188 @@
+/**
+ * Measures backups and restores against the plain programs: `npm run bench`, or `npm run bench -- --gb 4 --runs 5`.
+ * Both sides run by turns, so that whatever else the machine does meets both; the medians are compared.
+ * docs/BENCHMARKS.md says what each line means.
+ */
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { databaseSql } from './bench/database.mjs';
+import { runEngineProcess } from './bench/engine-process.mjs';
+import { median } from './bench/measure.mjs';
+import { engineRun, plainBackup, plainRestore, run } from './bench/runs.mjs';
+import { serverRun } from './bench/server.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    gb: { type: 'string', default: '1' },
+    runs: { type: 'string', default: '5' },
+    restores: { type: 'string', default: '1' },
+    /** The built server; by default the one that is built now. */
+    dist: { type: 'string' },
+    'engine-process': { type: 'string' },
+  },
+});
+
+const MB = 1e6;
+const LEAST_RATIO = 0.8;
+const MOST_GROWTH = 150 * MB;
+const say = (line = '') => process.stdout.write(`${line}\n`);
+const shown = (value, digits = 2) => value.toFixed(digits);
+
+if (options['engine-process']) await runEngineProcess(new URL(options['engine-process']));
+else process.exitCode = await bench();
+
+async function bench() {
+  const gigabytes = Number(options.gb);
+  const runs = Number(options.runs);
+  if (!(gigabytes > 0) || !(runs >= 1)) throw new Error('Say --gb and --runs as positive numbers.');
+  await run('zstd', ['--version']).catch(() => {
+    throw new Error('The comparison needs the program zstd: install the package zstd.');
+  });
+  if (!options.dist) await run('npm', ['run', 'build']);
+  const dist = pathToFileURL(`${options.dist ?? 'dist'}/`);
+  const { ThrowawayCluster } = await import(new URL('engine/postgres/throwaway-cluster.js', dist));
+  const { findClientPrograms, chooseClientPrograms } = await import(new URL('engine/postgres/client-programs.js', dist));
+  const found = await findClientPrograms({ binDirs: [] });
+  const cluster = await ThrowawayCluster.start({ maxMajor: Math.max(...found.map(({ major }) => major)) });
+  const folder = await mkdtemp(join(tmpdir(), 'backstay-bench-'));
+  await chmod(folder, 0o700);
+  try {
+    const programs = chooseClientPrograms(found, cluster.major);
+    say(
+      `PostgreSQL ${cluster.version}, pg_dump ${programs.version}, Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model}`,
+    );
+    const context = { cluster, dist, folder, programs, gigabytes };
+    await makeDatabase(context);
+    return await compare(context, runs);
+  } finally {
+    await cluster.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function sql({ cluster, dist }, database, statements) {
+  const { withClient } = await import(new URL('engine/postgres/client.js', dist));
+  const settings = { search_path: 'public', max_parallel_workers_per_gather: '0' };
+  return withClient(cluster.connection(database), { applicationName: 'bench', settings }, async (client) => {
+    for (const statement of statements) await client.query(statement);
+  });
+}
+
+async function makeDatabase(context) {
+  const startedAt = performance.now();
+  await sql(context, 'postgres', ['CREATE DATABASE measured TEMPLATE template0']);
+  await sql(context, 'measured', databaseSql(context.gigabytes).split(/;\n/));
+  say(
+    `A database for a dump of about ${context.gigabytes} GB was made in ${shown((performance.now() - startedAt) / 1000, 0)} s.`,
+  );
+}
+
+async function compare(context, runs) {
+  const { cluster, dist, folder, programs } = context;
+  const connection = cluster.connection('measured');
+  const { generateAgeKeyPair, generateSigningKeyPair } = await import(new URL('engine/artifact/keys.js', dist));
+  const keys = { age: await generateAgeKeyPair(), signing: generateSigningKeyPair() };
+  const [plain, engine] = [[], []];
+  for (let index = 0; index < runs; index++) {
+    plain.push(await plainBackup({ programs, connection, folder }));
+    engine.push(await engineRun(dist, backupJob(context, keys, `run${index}`)));
+  }
+  const plainBytes = engine[0].plainBytes;
+  const gb = plainBytes / 1e9;
+  const speed = (all) => plainBytes / MB / median(all.map(({ seconds }) => seconds));
+  const cpu = (all, field = 'cpuSeconds') => median(all.map((each) => each[field])) / gb;
+  const ratio = speed(engine) / speed(plain);
+  const growth = Math.max(...engine.map(({ grownBytes }) => grownBytes));
+  say(
+    `Dump: ${shown(plainBytes / MB, 0)} MB; stored: ${shown(engine[0].storedBytes / MB, 0)} MB, plain ${shown(plain[0].storedBytes / MB, 0)} MB`,
+  );
+  say(`pg_dump -Fc -Z0 | zstd -3   ${shown(speed(plain), 0)} MB/s   ${shown(cpu(plain))} CPU s/GB   [${spread(plain)}]`);
+  say(
+    `backup by the engine        ${shown(speed(engine), 0)} MB/s   ${shown(cpu(engine))} CPU s/GB (${shown(cpu(engine, 'ownCpuSeconds'))} own)   [${spread(engine)}]`,
+  );
+  say(`ratio of throughput         ${shown(ratio)}   (at least ${LEAST_RATIO})`);
+  say(`memory over idle            ${shown(growth / MB, 0)} MB   (below ${MOST_GROWTH / MB} MB)`);
+  await compareRestores(context, keys, { file: plain[0].file, ids: engine[0].ids, gb });
+  const server = await serverRun({ ...context, connection });
+  say(
+    `the real server             ${shown(plainBytes / MB / server.seconds, 0)} MB/s, memory ${shown(server.idleBytes / MB, 0)} MB idle, ${shown(server.grownBytes / MB, 0)} MB over that at the peak`,
+  );
+  const good = ratio >= LEAST_RATIO && growth < MOST_GROWTH && server.grownBytes < MOST_GROWTH;
+  say(good ? 'Within the limits.' : 'NOT within the limits.');
+  return good ? 0 : 1;
+}
+
+function spread(all) {
+  return all.map(({ seconds }) => `${shown(seconds, 1)} s`).join(', ');
+}
+
+async function compareRestores(context, keys, { file, ids, gb }) {
+  const { cluster, dist, programs, folder } = context;
+  const [plain, engine] = [[], []];
+  for (let index = 0; index < Number(options.restores); index++) {
+    await sql(context, 'postgres', ['DROP DATABASE IF EXISTS restored', 'CREATE DATABASE restored TEMPLATE template0']);
+    plain.push(await plainRestore({ programs, connection: cluster.connection('restored'), file }));
+    await sql(context, 'postgres', ['DROP DATABASE restored']);
+    engine.push(
+      await engineRun(dist, {
+        folder,
+        publicKeyPem: keys.signing.publicKeyPem,
+        restore: {
+          runId: `restore${index}`,
+          ids,
+          target: { mode: 'new-database', server: cluster.connection(), database: 'restored' },
+          identities: [keys.age.identity],
+          programs: { binDirs: [], requirePatched: false },
+          selection: {},
+          createRoles: false,
+          attempt: 1,
+          jobs: 2,
+        },
+      }),
+    );
+    await sql(context, 'postgres', ['DROP DATABASE restored']);
+  }
+  if (plain.length === 0) return;
+  for (const [name, all] of [
+    ['zstd -d | pg_restore        ', plain],
+    ['restore by the engine       ', engine],
+  ]) {
+    const cpu = median(all.map(({ cpuSeconds }) => cpuSeconds)) / gb;
+    say(`${name}${shown(median(all.map(({ seconds }) => seconds)), 1)} s   ${shown(cpu)} CPU s/GB`);
+  }
+  const growth = Math.max(...engine.map(({ grownBytes }) => grownBytes));
+  say(`memory of it over idle      ${shown(growth / MB, 0)} MB`);
+}
+
+function backupJob({ cluster, folder }, keys, backup) {
+  return {
+    folder,
+    publicKeyPem: keys.signing.publicKeyPem,
+    backup: {
+      ids: { installation: 'bench', organization: 'bench', source: 'bench', backup },
+      attempt: '1',
+      source: {
+        name: 'bench',
+        connection: cluster.connection('measured'),
+        excludeSchemas: [],
+        excludeTables: [],
+        lockTimeoutMs: 60_000,
+        statementTimeoutMs: 0,
+        maxRunMs: 3_600_000,
+        configPaths: [],
+      },
+      type: 'database',
+      components: ['database'],
+      compress: true,
+      configRoots: [],
+      programs: { binDirs: [], requirePatched: false },
+      recipients: [keys.age.recipient],
+      signingKeyPem: keys.signing.privateKeyPem,
+      previousManifestSha256: null,
+      backstayVersion: '0.0.0',
+    },
+  };
+}
