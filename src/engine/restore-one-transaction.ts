@@ -9,7 +9,7 @@ import { withClient } from './postgres/client.js';
 import { describeConnection, type PgConnection } from './postgres/connection.js';
 import { quoteName, relationKey } from './postgres/relations.js';
 import type { ProgressMeter } from './progress.js';
-import type { OpenedArchive } from './restore-archive.js';
+import { type OpenedArchive, openArchive } from './restore-archive.js';
 import { checkRestored } from './restore-check.js';
 import { existingObjects } from './restore-existing.js';
 import { createMissingRoles } from './restore-globals.js';
@@ -69,6 +69,20 @@ export async function restoreInOneTransaction(
   );
   const expected = request.selection.schemaOnly ? [] : placed.tables;
   return checkCommitted(connection, session.applicationName, expected, meter, [...adapted.warnings, ...placed.notes]);
+}
+
+/** What the restore of an attempt that died just after its commit would have found. @throws EngineError when the archive can't be opened */
+export async function compareCommitted(
+  request: RestoreRequest,
+  connection: PgConnection,
+  placement: Placement,
+  meter: ProgressMeter,
+): Promise<RestoreOutcome> {
+  const archive = await openArchive(request);
+  const placed = place(archive, choose(archive, request.selection), archive.header, request.selection, placement);
+  const expected = request.selection.schemaOnly ? [] : placed.tables;
+  const note = 'The server ended just after the commit; what else there was to note about this restore is lost.';
+  return checkCommitted(connection, applicationName(request.runId), expected, meter, [note]);
 }
 
 interface Placed extends Chosen {

@@ -3,7 +3,7 @@ import { withClient } from './postgres/client.js';
 import { ProgressMeter } from './progress.js';
 import { checkArtifacts, type OpenedArchive, openArchive } from './restore-archive.js';
 import { withDatabaseBeside } from './restore-beside.js';
-import { restoreInOneTransaction } from './restore-one-transaction.js';
+import { compareCommitted, type Placement, restoreInOneTransaction } from './restore-one-transaction.js';
 import type { RestoreOutcome, RestoreRequest } from './restore-request.js';
 import { carryOver, exchange, leftBehind, maintenanceOf, previousName } from './restore-swap.js';
 import {
@@ -34,6 +34,22 @@ export async function restoreBackup(request: RestoreRequest): Promise<RestoreOut
   }
 }
 
+/**
+ * What a restore in one transaction found, when the attempt that committed it died before it could look.
+ * @returns undefined where there is nothing to look for, as the mode notes its outcome earlier
+ * @throws EngineError when the backup can't be read any more
+ */
+export async function compareAfterCommit(request: RestoreRequest): Promise<RestoreOutcome | undefined> {
+  const { target } = request;
+  if ('server' in target) return undefined;
+  return compareCommitted(request, target.connection, placementOf(target), new ProgressMeter(request.onProgress));
+}
+
+function placementOf(target: Exclude<RestoreTarget, { server: unknown }>): Placement {
+  if (target.mode === 'url') return 'empty';
+  return target.mode === 'in-place' ? 'replace' : { sideSchema: target.schema };
+}
+
 function into(
   request: RestoreRequest,
   target: RestoreTarget,
@@ -48,9 +64,8 @@ function into(
     case 'url':
       return intoEmptyDatabase(request, target, archive, meter);
     case 'in-place':
-      return restoreInOneTransaction(request, target.connection, archive, meter, 'replace');
     case 'side-schema':
-      return restoreInOneTransaction(request, target.connection, archive, meter, { sideSchema: target.schema });
+      return restoreInOneTransaction(request, target.connection, archive, meter, placementOf(target));
   }
 }
 
@@ -100,11 +115,12 @@ async function intoPlaceOf(
 
 async function intoEmptyDatabase(
   request: RestoreRequest,
-  { connection }: RestoreTarget & { mode: 'url' },
+  target: RestoreTarget & { mode: 'url' },
   archive: OpenedArchive,
   meter: ProgressMeter,
 ): Promise<RestoreOutcome> {
+  const { connection } = target;
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
   if (!request.selection.dataOnly) await withClient(connection, session, (client) => assertEmpty(client, connection));
-  return restoreInOneTransaction(request, connection, archive, meter, 'empty');
+  return restoreInOneTransaction(request, connection, archive, meter, placementOf(target));
 }

@@ -1,4 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
+import type { BackupRow } from '../backups/backups.repository.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { durationMs } from '../backups/backup-view.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
@@ -7,8 +8,8 @@ import type { RunEvent } from '../common/events/event-map.js';
 import { endSessionsOf } from '../engine/backup.js';
 import { cleanUpRestore, dropStagingOf, isRestored } from '../engine/restore-staging.js';
 import { type RestoreTarget, serverOf } from '../engine/restore-target.js';
-import type { RestoreOutcome } from '../engine/restore-request.js';
-import { restoreBackup } from '../engine/restore.js';
+import type { RestoreOutcome, RestoreRequest } from '../engine/restore-request.js';
+import { compareAfterCommit, restoreBackup } from '../engine/restore.js';
 import type { HeldRun } from '../jobs/held-run.js';
 import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { hasEnded } from '../jobs/run.js';
@@ -37,21 +38,26 @@ export class RestoreRunner implements RunHandler {
     const restore = await this.row(run.id);
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
     const target = await this.targets.resolve(backup, restore);
+    const request = this.requestOf(run, restore, backup, target);
     if (run.attempt > 1) {
       // First nobody works on it any more, then it can be told whether it was done.
       await endSessionsOf(serverOf(target), run.id);
-      if (await isRestored(target, notedOf(restore))) return this.finish(run);
+      if (await isRestored(target, notedOf(restore))) return this.finish(run, await this.lookAgain(restore, request));
       await cleanUpRestore(run.id, target);
     }
     await this.dropLeftovers(target);
     if (target.mode === 'in-place') await this.safety.ensure(run, restore);
+    await this.finish(run, await restoreBackup(request));
+  }
+
+  private requestOf(run: HeldRun, restore: RestoreRow, backup: BackupRow, target: RestoreTarget): RestoreRequest {
     const { selection, createRoles, jobs, keepPreviousHours } = restore.target;
     const fenced = (work: (trx: Trx) => Promise<void>) =>
       this.catalog.transaction(async (trx) => {
         await run.fence(trx);
         await work(trx);
       });
-    const outcome = await restoreBackup({
+    return {
       ...this.planner.archiveOf(backup, run.signal),
       runId: run.id,
       target,
@@ -67,11 +73,19 @@ export class RestoreRunner implements RunHandler {
           await this.restores.recordFinished(trx, run.id, finished.databaseOid, finished.previous, keepPreviousHours);
         }),
       onCommitting: (transactionId) => fenced((trx) => this.restores.recordTransaction(trx, run.id, transactionId)),
-    });
-    await this.finish(run, outcome);
+    };
   }
 
-  /** Without an outcome, what a dead attempt had found stays: its database was whole when it noted its OID. */
+  /** What a dead attempt found, it has noted, unless it died between its commit and the look. */
+  private async lookAgain(restore: RestoreRow, request: RestoreRequest): Promise<RestoreOutcome | undefined> {
+    if (restore.counts_equal !== null) return undefined;
+    return compareAfterCommit(request).catch((error: unknown) => {
+      this.logger.warn({ event: 'restore.not-compared', runId: restore.id, err: error }, 'restore.not-compared');
+      return undefined;
+    });
+  }
+
+  /** Without an outcome, what a dead attempt had found stays. */
   private async finish(run: HeldRun, outcome?: RestoreOutcome): Promise<void> {
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
