@@ -12,12 +12,12 @@ import type { BackupIds } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { HeldRun } from '../jobs/held-run.js';
 import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { durationMs } from '../jobs/run-view.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { SourceTester } from '../sources/source-tester.js';
 import { exclusionsOf } from '../sources/source-values.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { VERSION } from '../version.js';
-import { durationMs } from './backup-view.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
 
 /** Makes the backups that were queued. */

@@ -1,9 +1,9 @@
 import type { Selectable } from 'kysely';
 import type { CatalogTables, RunErrorColumn } from '../catalog/tables.js';
 import { DEFAULT_DESTINATION } from '../destinations/destinations.module.js';
-import type { RunStatus } from '../jobs/run.js';
+import { toRun } from '../jobs/run-view.js';
 import type { BackupOrigin, BackupType, Component } from './backup.js';
-import type { ArtifactDto, AttemptDto, BackupDetailsDto, BackupDto, OmissionDto, ProgressDto } from './backup.dto.js';
+import type { ArtifactDto, AttemptDto, BackupDetailsDto, BackupDto, OmissionDto } from './backup.dto.js';
 import type { ArtifactRow, BackupRow, BackupTableRow } from './backups.repository.js';
 
 type AttemptRow = Selectable<CatalogTables['attempts']>;
@@ -11,19 +11,14 @@ type AttemptRow = Selectable<CatalogTables['attempts']>;
 /** The answer's fields, each named. */
 export function toBackup(row: BackupRow): BackupDto {
   return {
-    id: row.id,
+    ...toRun(row),
     type: row.type as BackupType,
-    status: row.status as RunStatus,
     source: row.source_id === null ? null : { id: row.source_id, name: row.source_name ?? '' },
     origin: row.origin as BackupOrigin,
     components: row.components as Component[],
     label: row.label,
     tags: row.tags,
     pinned: row.pinned,
-    createdAt: row.created_at.toISOString(),
-    startedAt: row.started_at?.toISOString() ?? null,
-    finishedAt: row.finished_at?.toISOString() ?? null,
-    durationMs: durationMs(row),
     sizeBytes: row.stored_bytes,
     plainBytes: row.plain_bytes,
     tableCount: row.table_count,
@@ -32,18 +27,10 @@ export function toBackup(row: BackupRow): BackupDto {
     provenAt: row.proven_at?.toISOString() ?? null,
     broken: row.broken,
     brokenCause: row.broken_cause,
-    attempt: row.attempt,
-    error: row.error,
-    progress: row.progress as ProgressDto | null,
     deletedAt: row.deleted_at?.toISOString() ?? null,
     schedule: null,
     scheduledFor: null,
   };
-}
-
-/** Milliseconds from the first start to the end; null until then. */
-export function durationMs(row: { started_at: Date | null; finished_at: Date | null }): number | null {
-  return row.started_at && row.finished_at ? row.finished_at.getTime() - row.started_at.getTime() : null;
 }
 
 export function toBackupDetails(

@@ -6,17 +6,15 @@ import {
   IsBoolean,
   IsIn,
   IsISO8601,
-  IsNumber,
   IsOptional,
   IsString,
   Length,
   Matches,
-  Max,
   MaxLength,
-  Min,
 } from 'class-validator';
 import { RunErrorDto } from '../common/http/answers.dto.js';
 import { PagingDto } from '../common/http/paging.dto.js';
+import { RunDto } from '../jobs/run.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 import { BACKUP_ORIGINS, BACKUP_TYPES, type BackupOrigin, type BackupType, COMPONENTS, type Component } from './backup.js';
 
@@ -117,17 +115,6 @@ export class CreateBackupDto {
   pinned?: boolean;
 }
 
-/** How long an answer may wait for the end of the run. */
-export class WaitDto {
-  /** Seconds to hold the answer until the run ends; 0 answers at once. */
-  @IsOptional()
-  @Transform(({ value }) => (value === '' ? undefined : Number(value)))
-  @IsNumber({ allowNaN: false })
-  @Min(0)
-  @Max(240)
-  wait?: number;
-}
-
 /** Which artifact, and in what form. */
 export class DownloadDto {
   /** Which component's artifact. */
@@ -153,22 +140,6 @@ export class DownloadDto {
 export class SourceRefDto {
   id!: string;
   name!: string;
-}
-
-/** How far a run is. */
-export class ProgressDto {
-  /** What is being done: preflight, dump, config, upload, manifest, restore, check … */
-  phase!: string;
-  /** 0 to 100, by the source's own estimate of its size. */
-  percent!: number;
-  /** Plain bytes read so far. */
-  bytes!: number;
-  tablesDone!: number;
-  tablesTotal!: number;
-  bytesPerSecond!: number;
-  /** Seconds that are left, or null when it can't be told. */
-  @ApiProperty({ type: Number, nullable: true })
-  etaSeconds!: number | null;
 }
 
 /** One place where an artifact lies. */
@@ -227,12 +198,9 @@ export class AttemptDto {
 }
 
 /** A backup, as in lists. */
-export class BackupDto {
-  id!: string;
+export class BackupDto extends RunDto {
   @ApiProperty({ enum: BACKUP_TYPES })
   type!: BackupType;
-  @ApiProperty({ enum: RUN_STATUSES })
-  status!: RunStatus;
   /** Null for those that were reported from outside. */
   @ApiProperty({ type: SourceRefDto, nullable: true })
   source!: SourceRefDto | null;
@@ -244,13 +212,6 @@ export class BackupDto {
   label!: string | null;
   tags!: string[];
   pinned!: boolean;
-  createdAt!: string;
-  @ApiProperty({ type: String, nullable: true })
-  startedAt!: string | null;
-  @ApiProperty({ type: String, nullable: true })
-  finishedAt!: string | null;
-  @ApiProperty({ type: Number, nullable: true })
-  durationMs!: number | null;
   /** Bytes at the destination. */
   sizeBytes!: number;
   /** Bytes before compression and encryption. */
@@ -267,12 +228,6 @@ export class BackupDto {
   /** What the check found. */
   @ApiProperty({ type: String, nullable: true })
   brokenCause!: string | null;
-  /** Times it was begun. */
-  attempt!: number;
-  @ApiProperty({ type: RunErrorDto, nullable: true })
-  error!: RunErrorDto | null;
-  @ApiProperty({ type: ProgressDto, nullable: true })
-  progress!: ProgressDto | null;
   /** When it was moved to the trash. */
   @ApiProperty({ type: String, nullable: true })
   deletedAt!: string | null;

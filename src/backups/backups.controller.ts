@@ -10,20 +10,13 @@ import { Page, RawAnswer } from '../common/http/envelope.interceptor.js';
 import { RateLimit } from '../common/http/rate-limit.js';
 import { goneSignal, sendEvents } from '../common/http/server-sent-events.js';
 import { hasEnded } from '../jobs/run.js';
+import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
 import { BackupDetails } from './backup-details.js';
 import { BackupDownload } from './backup-download.js';
 import { BackupStats } from './backup-stats.js';
 import { toBackup } from './backup-view.js';
-import {
-  BackupDetailsDto,
-  BackupDto,
-  BackupStatsDto,
-  CreateBackupDto,
-  DownloadDto,
-  ListBackupsDto,
-  WaitDto,
-} from './backup.dto.js';
+import { BackupDetailsDto, BackupDto, BackupStatsDto, CreateBackupDto, DownloadDto, ListBackupsDto } from './backup.dto.js';
 import { BackupsService } from './backups.service.js';
 
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,200}$/;

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
+import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables } from '../catalog/tables.js';
 import type { ListBackupsDto } from './backup.dto.js';
 
@@ -196,12 +197,7 @@ export class BackupsRepository {
     await trx
       .updateTable('backups')
       .set({
-        status: 'completed',
-        finished_at: sql<Date>`now()`,
-        worker_id: null,
-        heartbeat_at: null,
-        progress: null,
-        error: null,
+        ...COMPLETED_RUN,
         proof_level: 0,
         proven_at: sql<Date>`now()`,
       })

@@ -1,7 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import type { BackupRow } from '../backups/backups.repository.js';
 import { BackupsService } from '../backups/backups.service.js';
-import { durationMs } from '../backups/backup-view.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import type { RunEvent } from '../common/events/event-map.js';
@@ -12,6 +11,7 @@ import type { RestoreOutcome, RestoreRequest } from '../engine/restore-request.j
 import { compareAfterCommit, restoreBackup } from '../engine/restore.js';
 import type { HeldRun } from '../jobs/held-run.js';
 import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { durationMs } from '../jobs/run-view.js';
 import { hasEnded } from '../jobs/run.js';
 import { RestorePlanner } from './restore-planner.js';
 import { RestoreTargets } from './restore-targets.js';

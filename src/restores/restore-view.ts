@@ -1,6 +1,4 @@
-import { durationMs } from '../backups/backup-view.js';
-import type { ProgressDto } from '../backups/backup.dto.js';
-import type { RunStatus } from '../jobs/run.js';
+import { toRun } from '../jobs/run-view.js';
 import type { RestorePlan } from '../engine/restore-plan.js';
 import type { DifferenceDto, RestoreDto, RestorePlanDto } from './restore.dto.js';
 import type { RestoreRow } from './restores.repository.js';
@@ -8,9 +6,8 @@ import type { RestoreRow } from './restores.repository.js';
 /** The answer's fields, each named: the target's credentials can't slip out. */
 export function toRestore(row: RestoreRow): RestoreDto {
   return {
-    id: row.id,
+    ...toRun(row),
     backupId: row.backup_id,
-    status: row.status as RunStatus,
     target: {
       mode: row.target.mode,
       host: row.target.host,
@@ -26,13 +23,6 @@ export function toRestore(row: RestoreRow): RestoreDto {
     previousDatabase: row.previous_database,
     previousUntil: row.previous_until?.toISOString() ?? null,
     revertedAt: row.reverted_at?.toISOString() ?? null,
-    createdAt: row.created_at.toISOString(),
-    startedAt: row.started_at?.toISOString() ?? null,
-    finishedAt: row.finished_at?.toISOString() ?? null,
-    durationMs: durationMs(row),
-    attempt: row.attempt,
-    error: row.error,
-    progress: row.progress as ProgressDto | null,
   };
 }
 

@@ -18,9 +18,8 @@ import {
   ValidateIf,
   ValidateNested,
 } from 'class-validator';
-import { ProgressDto } from '../backups/backup.dto.js';
-import { RunErrorDto } from '../common/http/answers.dto.js';
 import { PagingDto } from '../common/http/paging.dto.js';
+import { RunDto } from '../jobs/run.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 
 /** How a restore reaches its target. */
@@ -211,11 +210,8 @@ export class RestorePlanDto {
 }
 
 /** One run that brings a backup into a target. */
-export class RestoreDto {
-  id!: string;
+export class RestoreDto extends RunDto {
   backupId!: string;
-  @ApiProperty({ enum: RUN_STATUSES })
-  status!: RunStatus;
   target!: RestoreTargetViewDto;
   components!: string[];
   /** Whether every table has as many rows as the manifest says; null until checked. */
@@ -236,16 +232,4 @@ export class RestoreDto {
   /** When the swap was taken back. */
   @ApiProperty({ type: String, nullable: true })
   revertedAt!: string | null;
-  createdAt!: string;
-  @ApiProperty({ type: String, nullable: true })
-  startedAt!: string | null;
-  @ApiProperty({ type: String, nullable: true })
-  finishedAt!: string | null;
-  @ApiProperty({ type: Number, nullable: true })
-  durationMs!: number | null;
-  attempt!: number;
-  @ApiProperty({ type: RunErrorDto, nullable: true })
-  error!: RunErrorDto | null;
-  @ApiProperty({ type: ProgressDto, nullable: true })
-  progress!: ProgressDto | null;
 }

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
+import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables, RestoreTargetColumn } from '../catalog/tables.js';
 import type { PreviousDatabase, RestoreOutcome } from '../engine/restore-request.js';
 import type { ListRestoresDto } from './restore.dto.js';
@@ -144,12 +145,7 @@ export class RestoresRepository {
     await trx
       .updateTable('restores')
       .set({
-        status: 'completed',
-        finished_at: sql<Date>`now()`,
-        worker_id: null,
-        heartbeat_at: null,
-        progress: null,
-        error: null,
+        ...COMPLETED_RUN,
       })
       .where('id', '=', id)
       .execute();

@@ -1,6 +1,5 @@
 import { Injectable } from '@nestjs/common';
 import { BackupsService } from '../backups/backups.service.js';
-import { durationMs } from '../backups/backup-view.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import type { RunEvent } from '../common/events/event-map.js';
@@ -9,6 +8,7 @@ import { verifyBackup } from '../engine/verify.js';
 import { Installation } from '../installation/installation.js';
 import type { HeldRun } from '../jobs/held-run.js';
 import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { durationMs } from '../jobs/run-view.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
 

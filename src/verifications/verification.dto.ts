@@ -1,8 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { IsInt, IsOptional, Max, Min } from 'class-validator';
-import { ProgressDto } from '../backups/backup.dto.js';
-import { RunErrorDto } from '../common/http/answers.dto.js';
-import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
+import { RunDto } from '../jobs/run.dto.js';
 
 /** The highest level that this version proves. */
 export const HIGHEST_LEVEL = 2;
@@ -28,26 +26,11 @@ export class CheckDto {
 }
 
 /** One run that raises a backup's proof level. */
-export class VerificationDto {
-  id!: string;
+export class VerificationDto extends RunDto {
   backupId!: string;
-  @ApiProperty({ enum: RUN_STATUSES })
-  status!: RunStatus;
   requestedLevel!: number;
   /** Highest level that was proven; null when none was, or until the end. */
   @ApiProperty({ type: Number, nullable: true })
   provenLevel!: number | null;
   checks!: CheckDto[];
-  createdAt!: string;
-  @ApiProperty({ type: String, nullable: true })
-  startedAt!: string | null;
-  @ApiProperty({ type: String, nullable: true })
-  finishedAt!: string | null;
-  @ApiProperty({ type: Number, nullable: true })
-  durationMs!: number | null;
-  attempt!: number;
-  @ApiProperty({ type: RunErrorDto, nullable: true })
-  error!: RunErrorDto | null;
-  @ApiProperty({ type: ProgressDto, nullable: true })
-  progress!: ProgressDto | null;
 }

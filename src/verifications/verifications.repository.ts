@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
+import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables, RunErrorColumn } from '../catalog/tables.js';
 import type { Check } from '../engine/verify.js';
 
@@ -55,12 +56,7 @@ export class VerificationsRepository {
     await trx
       .updateTable('verifications')
       .set({
-        status: 'completed',
-        finished_at: sql<Date>`now()`,
-        worker_id: null,
-        heartbeat_at: null,
-        progress: null,
-        error: null,
+        ...COMPLETED_RUN,
       })
       .where('id', '=', id)
       .execute();
