@@ -24,6 +24,8 @@ const { values: options } = parseArgs({
 const KEY = 'bsk_torture-of-the-embedded-catalog-0123456789';
 const dist = resolve(options.dist);
 const random = seeded(Number(options.seed));
+/** The one that runs now; it must not outlive this script. */
+let running;
 const say = (line) => process.stdout.write(`${line}\n`);
 
 class Server {
@@ -45,6 +47,7 @@ class Server {
         RATE_LIMIT_LENIENT: '0',
       },
     });
+    running = this.child;
     this.ended = once(this.child, 'close');
     this.ready = new Promise((resolve, reject) => {
       const hear = (chunk) => {
@@ -165,5 +168,6 @@ try {
   say(`${error.stack}\nThe data folder is kept: ${dataDir}`);
   process.exitCode = 1;
 } finally {
+  if (running?.exitCode === null && running.signalCode === null) running.kill('SIGKILL');
   await cluster.stop();
 }
