@@ -213,6 +213,10 @@ describe('a secret that is put in', () => {
 });
 
 describe('a server that can not start', () => {
+  beforeAll(async () => void (await postgres.current.createDatabase('catalog')));
+  /** Making an embedded catalog, only to find that the source makes no sense, would take seconds. */
+  const onShared = () => ({ DATABASE_URL: urlOf(postgres.current.connection('catalog')) });
+
   it.each<[string, () => NodeJS.ProcessEnv]>([
     ['nobody answers', () => ({ DATABASE_URL: `postgresql://u:${canary('start 1')}@127.0.0.1:1/d` })],
     [
@@ -221,8 +225,8 @@ describe('a server that can not start', () => {
     ],
     ['the URL is none', () => ({ DATABASE_URL: `postgresql://u:${canary('start 3')}@[bad/d` })],
     ['the URL is of another kind', () => ({ DATABASE_URL: `mysql://u:${canary('start 4')}@h/d` })],
-    ['the source is none', () => ({ SOURCE_DATABASE_URL: `postgresql://u:${canary('start 5')}@a,b/d` })],
-    ['the source is hard to read', () => ({ SOURCE_DATABASE_URL: `postgresql://u:p@${canary('start 6')}@h/d` })],
+    ['the source is none', () => ({ ...onShared(), SOURCE_DATABASE_URL: `postgresql://u:${canary('start 5')}@a,b/d` })],
+    ['the source is hard to read', () => ({ ...onShared(), SOURCE_DATABASE_URL: `postgresql://u:p@${canary('start 6')}@h/d` })],
     ['the key is too short', () => ({ BOOTSTRAP_API_KEY: canary('start 7') })],
     ['the secret key is too short', () => ({ SECRET_KEY: canary('start 8') })],
     ['a secret key stands for a public one', () => ({ BACKUP_RECIPIENTS: `AGE-SECRET-KEY-1${canary('start 9')}` })],
