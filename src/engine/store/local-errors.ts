@@ -44,8 +44,19 @@ export function toStoreError(error: unknown, action: string, key: string, folder
   });
 }
 
+const IN_WORDS: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EROFS: 'read-only file system',
+  ENOENT: 'no such folder',
+  ENOTDIR: 'no such folder',
+  EIO: 'the device failed',
+};
+
 function describe(error: unknown): string {
-  return systemCode(error) ?? (error instanceof Error ? error.message : String(error));
+  const code = systemCode(error);
+  if (code === undefined) return error instanceof Error ? error.message : String(error);
+  return code in IN_WORDS ? `${IN_WORDS[code]} (${code})` : code;
 }
 
 function hintFor(code: string | undefined): string {
