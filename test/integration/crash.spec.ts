@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { holdLock } from '../support/held-lock.js';
 import { usePostgres } from '../support/postgres.js';
 import { backUp, createBackup, createRestore, ended, good, type Run, show, strayFiles, verify } from '../support/runs.js';
@@ -10,9 +10,17 @@ import { urlOf } from '../support/server.js';
 import { ServerProcess } from '../support/server-process.js';
 import { until } from '../support/until.js';
 
-/** Moments of the kill, as shares of how long an undisturbed run takes. */
-const MOMENTS = [0.3, 0.6, 0.95];
+/** `npm run torture` sets it: so many kills at random moments instead of the few usual ones. */
+const ROUNDS = Number(process.env['TORTURE_ROUNDS'] ?? 0);
+const TIMEOUT_MS = 120_000 + ROUNDS * 60_000;
 const ROWS = 250_000;
+
+jest.setTimeout(TIMEOUT_MS);
+
+/** Moments of the kill, as shares of how long an undisturbed run takes. */
+function moments(...usual: number[]): number[] {
+  return ROUNDS > 0 ? Array.from({ length: ROUNDS }, () => Math.random() * 1.1) : usual;
+}
 
 const postgres = usePostgres();
 let dataDir: string;
@@ -78,7 +86,7 @@ describe('a backup whose server is killed', () => {
     const undisturbed = await backUp(server!);
     const took = Date.now() - begun;
     const completed = [undisturbed.id];
-    for (const moment of MOMENTS) {
+    for (const moment of moments(0.3, 0.6, 0.95)) {
       const { id } = await createBackup(server!);
       await delay(took * moment);
       await server!.end();
@@ -132,7 +140,7 @@ describe('a restore whose server is killed', () => {
     const first = await createRestore(server!, backupId, { mode: 'new-database', database: 'undisturbed' });
     expect(await ended(server!, first.id)).toMatchObject({ status: 'completed', countsEqual: true });
     const took = Date.now() - begun;
-    for (const [index, moment] of [0.4, 0.9].entries()) {
+    for (const [index, moment] of moments(0.4, 0.9).entries()) {
       const database = `copy_${index}`;
       const { id } = await createRestore(server!, backupId, { mode: 'new-database', database });
       await delay(took * moment);
@@ -156,7 +164,7 @@ describe('a restore whose server is killed', () => {
     });
     expect(await ended(server!, first.id)).toMatchObject({ status: 'completed', countsEqual: true });
     const took = Date.now() - begun;
-    for (const [index, moment] of [0.5, 0.95].entries()) {
+    for (const [index, moment] of moments(0.5, 0.95).entries()) {
       const database = await postgres.current.createDatabase(`url_${index}`);
       const { id } = await createRestore(server!, backupId, { mode: 'url', url: urlOf(postgres.current.connection(database)) });
       await delay(took * moment);
