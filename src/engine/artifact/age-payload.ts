@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
 
 // The payload of an age file (C2SP age, "Payload"): a nonce of 16 bytes, then STREAM: chunks of 64 KiB, each sealed with
-// ChaCha20-Poly1305 under a key derived from file key and nonce. docs/decisions/age-payload.md says why this part is native.
+// ChaCha20-Poly1305 under a key derived from file key and nonce. docs/decisions/0005-age-payload.md says why this part is native.
 
 export const PAYLOAD_NONCE_BYTES = 16;
 export const PLAIN_CHUNK_BYTES = 64 * 1024;
