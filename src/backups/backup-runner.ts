@@ -60,6 +60,7 @@ export class BackupRunner implements RunHandler {
     // With a manifest in place the run is about to be completed, not cleared away.
     if (backup.status === 'completed' || (await this.storedManifest(backup))) return;
     await this.store.removeTree(backup.prefix);
+    if (backup.manifest_sha256 !== null) await this.catalog.transaction((trx) => this.backups.forgetContents(trx, runId));
     await this.endSessions(backup);
   }
 

@@ -192,6 +192,25 @@ export class BackupsRepository {
       .execute();
   }
 
+  /** What was recorded of a dump whose objects are gone: a backup that failed holds nothing. */
+  async forgetContents(trx: Trx, id: string): Promise<void> {
+    await trx.deleteFrom('artifacts').where('backup_id', '=', id).execute();
+    await trx.deleteFrom('backup_tables').where('backup_id', '=', id).execute();
+    await trx
+      .updateTable('backups')
+      .set({
+        stored_bytes: 0,
+        plain_bytes: 0,
+        table_count: 0,
+        row_count: 0,
+        omissions: null,
+        large_objects: null,
+        manifest_sha256: null,
+      })
+      .where('id', '=', id)
+      .execute();
+  }
+
   /** Everything is stored and read back: level 0 is proven. */
   async complete(trx: Trx, id: string): Promise<void> {
     await trx
