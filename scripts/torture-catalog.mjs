@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
+import pg from 'pg';
 import { damageFile, damageSome, filesBelow, seeded } from '../test/support/folder-damage.ts';
 
 const { values: options } = parseArgs({
@@ -133,6 +134,7 @@ async function torture(sourceUrl, dataDir) {
     const made = await server.api('POST', '/api/backups/create?wait=120', { source: 'default' });
     if (made.status !== 'completed') throw new Error(`round ${round}: the backup did not complete: ${JSON.stringify(made)}`);
     const details = await server.api('GET', `/api/backups/${made.id}/details`);
+    if (details.tables.length !== 3) throw new Error(`the backup has ${details.tables.length} tables`);
     known.set(made.id, evidence(details));
     const signal = random(2) === 0 ? 'SIGTERM' : 'SIGKILL';
     await server.end(signal);
@@ -154,6 +156,15 @@ async function torture(sourceUrl, dataDir) {
   say(`${options.rounds} rounds, ${rebuilt} rebuilt: all ${known.size} completed backups are there and verify.`);
 }
 
+/** Three tables, so that there are digests to lose. */
+async function fill(connectionString) {
+  const client = new pg.Client({ connectionString });
+  await client.connect();
+  for (const [name, rows] of Object.entries({ users: 100, orders: 1000, empty: 0 }))
+    await client.query(`CREATE TABLE ${name} AS SELECT n AS id, md5(n::text) AS value FROM generate_series(1, ${rows}) n`);
+  await client.end();
+}
+
 const { ThrowawayCluster } = await import(pathToFileURL(join(dist, 'engine/postgres/throwaway-cluster.js')).href);
 const { findClientPrograms } = await import(pathToFileURL(join(dist, 'engine/postgres/client-programs.js')).href);
 const programs = await findClientPrograms({ binDirs: [] });
@@ -162,7 +173,9 @@ const dataDir = await mkdtemp(join(tmpdir(), 'backstay-torture-'));
 try {
   const { host, port, user, password, database } = cluster.connection('postgres');
   const credentials = [user, ...(password === undefined ? [] : [password])].map(encodeURIComponent).join(':');
-  await torture(`postgresql://${credentials}@${host}:${port}/${database}`, dataDir);
+  const url = `postgresql://${credentials}@${host}:${port}/${database}`;
+  await fill(url);
+  await torture(url, dataDir);
   await rm(dataDir, { recursive: true, force: true });
 } catch (error) {
   say(`${error.stack}\nThe data folder is kept: ${dataDir}`);

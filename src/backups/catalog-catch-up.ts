@@ -18,7 +18,7 @@ export interface CaughtUp {
   /** Backups that the catalog has as completed and that have no manifest. */
   broken: number;
   /** Folders whose manifest can't be believed. */
-  refused: number;
+  refusedManifests: number;
 }
 
 interface KnownBackup {
@@ -71,7 +71,7 @@ export class CatalogCatchUp implements OnModuleInit {
 
   /** Brings the catalog up to date. @param rebuild when it was rebuilt, what it says is checked against the destination too */
   async catchUp(rebuild: Rebuild | null): Promise<CaughtUp> {
-    const found: CaughtUp = { fromManifests: 0, broken: 0, refused: 0 };
+    const found: CaughtUp = { fromManifests: 0, broken: 0, refusedManifests: 0 };
     const known = await this.known();
     const folders = await this.foldersWithManifest();
     for (const [prefix, ids] of folders) {
@@ -94,7 +94,11 @@ export class CatalogCatchUp implements OnModuleInit {
   }
 
   /** @param except SHA-256 of the manifest that is to be left alone */
-  private async takeIn(prefix: string, ids: BackupIds, except: string | null): Promise<'fromManifests' | 'refused' | 'left'> {
+  private async takeIn(
+    prefix: string,
+    ids: BackupIds,
+    except: string | null,
+  ): Promise<'fromManifests' | 'refusedManifests' | 'left'> {
     try {
       const loaded = await loadManifest(this.store, prefix, [this.keys.verifyingKeyPem], ids);
       if (loaded.sha256 === except) return 'left';
@@ -108,7 +112,7 @@ export class CatalogCatchUp implements OnModuleInit {
       if (!(error instanceof EngineError) || !['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code))
         throw error;
       this.logger.error({ event: 'catalog.manifest-refused', backupId: ids.backup, err: error }, 'catalog.manifest-refused');
-      return 'refused';
+      return 'refusedManifests';
     }
   }
 

@@ -264,7 +264,7 @@ describe('the embedded catalog after damage', () => {
         {
           organization_id: installation.defaultOrganizationId,
           actor_kind: 'system',
-          changes: { fromManifests: 3, snapshot: null },
+          changes: { fromManifests: 3, snapshot: null, refused: [], refusedManifests: 0 },
         },
       ]);
     } finally {
