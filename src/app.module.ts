@@ -14,6 +14,7 @@ import { ErrorFilter } from './common/http/error.filter.js';
 import { throttlerOptions } from './common/http/rate-limit.js';
 import { validationPipe } from './common/http/validation.js';
 import { LoggingModule } from './common/logging/logging.module.js';
+import { ComparisonsModule } from './comparisons/comparisons.module.js';
 import { ConfigModule } from './config/config.module.js';
 import { Settings } from './config/settings.js';
 import { DestinationsModule } from './destinations/destinations.module.js';
@@ -58,6 +59,7 @@ export class AppModule {
         JobsModule,
         DestinationsModule,
         SourcesModule,
+        ComparisonsModule,
         BackupsModule,
         RestoresModule,
         VerificationsModule,

@@ -1,13 +1,9 @@
 import type { Client } from 'pg';
-import { splitStatements, type SqlToken } from './archive/sql-statements.js';
-import { readArtifactPlain } from './artifact/artifact-reader.js';
-import { EngineError } from './errors.js';
+import type { SqlToken } from './archive/sql-statements.js';
 import { quoteName } from './postgres/relations.js';
+import { readGlobals } from './read-globals.js';
 import type { ArchiveSource, OpenedArchive } from './restore-archive.js';
 import { missingRoles } from './restore-roles.js';
-import { backupPrefix, objectKey } from './store/layout.js';
-
-const MAX_GLOBALS_BYTES = 64 * 1024 * 1024;
 
 /**
  * Creates the roles that the archive names and the server lacks, with the attributes and memberships that the backup's globals have,
@@ -17,7 +13,7 @@ const MAX_GLOBALS_BYTES = 64 * 1024 * 1024;
 export async function createMissingRoles(client: Client, source: ArchiveSource, archive: OpenedArchive): Promise<string[]> {
   const missing = await missingRoles(client, archive);
   if (missing.size === 0) return [];
-  const globals = await readGlobals(source, archive);
+  const globals = (await readGlobals(source, archive.manifest)) ?? [];
   const warnings: string[] = [];
   const attempt = async (statement: string, what: string) => {
     await client.query(statement).catch((error: Error) => warnings.push(`${what}: ${error.message}.`));
@@ -45,32 +41,4 @@ function attributesOf(tokens: readonly SqlToken[]): string | undefined {
 function membershipOf(tokens: readonly SqlToken[]): [string, string] | undefined {
   const [grant, role, to, member] = tokens.map((token) => token.value);
   return grant === 'grant' && role !== undefined && to === 'to' && member !== undefined ? [role, member] : undefined;
-}
-
-async function readGlobals(source: ArchiveSource, archive: OpenedArchive): Promise<{ text: string; tokens: SqlToken[] }[]> {
-  const artifact = archive.manifest.artifacts.find((candidate) => candidate.name.startsWith('globals.sql'));
-  if (!artifact) return [];
-  if (artifact.plainBytes > MAX_GLOBALS_BYTES) {
-    throw new EngineError(
-      'TARGET_REFUSED',
-      'The roles of this backup are more than can be read.',
-      'Create the roles by hand, and restore without createRoles.',
-    );
-  }
-  const key = objectKey(backupPrefix(source.ids), artifact.name);
-  const plain = await readArtifactPlain({
-    store: source.store,
-    key,
-    name: artifact.name,
-    identities: source.identities,
-    expected: artifact,
-    signal: source.signal,
-  });
-  const chunks: Buffer[] = [];
-  for await (const chunk of plain as AsyncIterable<Buffer>) chunks.push(chunk);
-  // Neither pg_dumpall's comments nor psql's own commands are SQL to run.
-  const sql = Buffer.concat(chunks)
-    .toString('utf8')
-    .replace(/^(?:--|\\).*$/gm, '');
-  return splitStatements(sql).map(({ start, end, tokens }) => ({ text: sql.slice(start, end), tokens }));
 }
