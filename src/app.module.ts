@@ -15,6 +15,7 @@ import { throttlerOptions } from './common/http/rate-limit.js';
 import { validationPipe } from './common/http/validation.js';
 import { LoggingModule } from './common/logging/logging.module.js';
 import { ComparisonsModule } from './comparisons/comparisons.module.js';
+import { OutboundModule } from './common/outbound/outbound.module.js';
 import { ConfigModule } from './config/config.module.js';
 import { Settings } from './config/settings.js';
 import { DestinationsModule } from './destinations/destinations.module.js';
@@ -52,6 +53,7 @@ export class AppModule {
         KeysModule.with(foundation.keys, foundation.secrets),
         EventsModule,
         CacheModule,
+        OutboundModule,
         ScheduleModule.forRoot(),
         ThrottlerModule.forRootAsync({ inject: [Settings, Reflector], useFactory: throttlerOptions }),
         AuditModule,

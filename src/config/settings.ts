@@ -1,3 +1,4 @@
+import { OutboundAllow } from '../common/outbound/outbound-allow.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
 const ROLES = ['all', 'api', 'worker'] as const;
@@ -43,6 +44,8 @@ export abstract class Settings {
   abstract readonly trashDays: number;
   /** `SHUTDOWN_GRACE_SECONDS`: how long running work may take to end at stop before it is given back. */
   abstract readonly shutdownGraceSeconds: number;
+  /** `OUTBOUND_ALLOW`: what outbound HTTP may reach although it is private, and by plain http. */
+  abstract readonly outboundAllow: OutboundAllow;
   /** `CORS_ORIGINS`: origins that browsers may call from; empty turns CORS off. */
   abstract readonly corsOrigins: readonly string[];
   /** `TRUST_PROXY`: number of reverse proxies in front whose X-Forwarded-For counts. */
@@ -96,6 +99,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     workerConcurrency: read.integer('WORKER_CONCURRENCY', 2, 1, 64),
     trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
     shutdownGraceSeconds: read.integer('SHUTDOWN_GRACE_SECONDS', 20, 0, 3600),
+    outboundAllow: outboundAllow(read),
     corsOrigins: origins(read),
     trustProxy: read.integer('TRUST_PROXY', 0, 0, 10),
     requireHttps: read.boolean('REQUIRE_HTTPS', false),
@@ -178,6 +182,21 @@ function absolutePaths(read: EnvironmentReader): string[] {
       read.faults.push(fault('CONFIG_ROOTS', `holds "${folder}", which is not an absolute path`, 'begin each folder with /'));
   }
   return list;
+}
+
+function outboundAllow(read: EnvironmentReader): OutboundAllow {
+  const entries = read.list('OUTBOUND_ALLOW', ',');
+  const { allow, refused } = OutboundAllow.parse(entries);
+  for (const index of refused) {
+    read.faults.push(
+      fault(
+        'OUTBOUND_ALLOW',
+        `holds "${entries[index]}", which is neither a host nor an address nor a CIDR`,
+        'write such as hooks.internal, *.svc.cluster.local, 10.1.2.3 or 10.0.0.0/8, with commas between',
+      ),
+    );
+  }
+  return allow;
 }
 
 function origins(read: EnvironmentReader): string[] {
