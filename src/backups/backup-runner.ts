@@ -1,5 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
+import { AlertsService } from '../alerts/alerts.service.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import type { RunEvent } from '../common/events/event-map.js';
@@ -36,6 +37,7 @@ export class BackupRunner implements RunHandler {
     private readonly installation: Installation,
     private readonly settings: Settings,
     private readonly cache: CacheService,
+    private readonly alerts: AlertsService,
   ) {}
 
   async run(run: HeldRun): Promise<void> {
@@ -69,8 +71,9 @@ export class BackupRunner implements RunHandler {
     return backup !== undefined && backup.status !== 'completed' && this.storedManifest(backup);
   }
 
-  complete(trx: Trx, runId: string): Promise<void> {
-    return this.backups.complete(trx, runId);
+  async complete(trx: Trx, runId: string): Promise<void> {
+    await this.backups.complete(trx, runId);
+    await this.alerts.observe(trx, runId);
   }
 
   async describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>> {
@@ -85,7 +88,7 @@ export class BackupRunner implements RunHandler {
         // The row stays locked over the renames, so that a worker which lost the run can't put anything into place.
         await run.fence(trx);
         await commitBackup(staged, this.store, [this.keys.verifyingKeyPem], run.signal);
-        await this.backups.complete(trx, run.id);
+        await this.complete(trx, run.id);
       });
     } catch (error) {
       // With the manifest in place the backup is made, whatever went wrong while saying so.
@@ -98,7 +101,7 @@ export class BackupRunner implements RunHandler {
     if (!(await this.storedManifest(backup))) return false;
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
-      await this.backups.complete(trx, run.id);
+      await this.complete(trx, run.id);
     });
     await this.cache.invalidate(run.organizationId, ['backups']);
     this.logger.log(

@@ -1,4 +1,5 @@
 import { Module } from '@nestjs/common';
+import { AlertsModule } from '../alerts/alerts.module.js';
 import { SourcesModule } from '../sources/sources.module.js';
 import { BackupDetails } from './backup-details.js';
 import { BackupDownload } from './backup-download.js';
@@ -12,7 +13,7 @@ import { CatalogCatchUp } from './catalog-catch-up.js';
 import { ManifestImport } from './manifest-import.js';
 
 @Module({
-  imports: [SourcesModule],
+  imports: [AlertsModule, SourcesModule],
   controllers: [BackupsController],
   providers: [
     BackupsService,

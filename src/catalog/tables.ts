@@ -14,6 +14,7 @@ export interface CatalogTables {
   verifications: VerificationsTable;
   attempts: AttemptsTable;
   audit_entries: AuditEntriesTable;
+  alerts: AlertsTable;
   migrations: MigrationsTable;
 }
 
@@ -89,6 +90,10 @@ export interface SourceOptions {
   lockTimeoutMs: number;
   statementTimeoutMs: number;
   maxRunMs: number;
+  /** What it wants to be told of; the usual limits where it doesn't say. */
+  alerts?: { tableLost?: boolean; rowsDroppedPercent?: number | null; sizeDroppedPercent?: number | null };
+  /** What it promises: the longest time between backups, and the longest restore, in minutes. */
+  targets?: { rpoMinutes?: number | null; rtoMinutes?: number | null };
 }
 
 /** What every kind of run has in common. */
@@ -238,4 +243,28 @@ interface AuditEntriesTable {
   address: string | null;
   request_id: string | null;
   changes: JsonColumn<object | null>;
+}
+
+interface AlertsTable {
+  id: string;
+  organization_id: string;
+  source_id: string;
+  rule: string;
+  /** The backup that had what is missing. */
+  base_backup_id: string;
+  /** The newest backup that lacks it. */
+  backup_id: string;
+  detail: JsonColumn<AlertDetail>;
+  raised_at: Generated<Date>;
+  updated_at: Generated<Date>;
+  closed_at: NullableTimestamp;
+  closed_by: string | null;
+  note: string | null;
+}
+
+export interface AlertDetail {
+  message: string;
+  before: number;
+  after: number;
+  tables: string[];
 }

@@ -68,7 +68,14 @@ export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions):
     lockTimeoutMs: input.lockTimeoutMs ?? stored.lockTimeoutMs,
     statementTimeoutMs: input.statementTimeoutMs ?? stored.statementTimeoutMs,
     maxRunMs: input.maxRunMs ?? stored.maxRunMs,
+    alerts: { ...stored.alerts, ...given(input.alerts) },
+    targets: { ...stored.targets, ...given(input.targets) },
   };
+}
+
+/** Without what was left out: class-transformer makes fields of undefined. */
+function given<T extends object>(values: T | undefined): Partial<T> {
+  return Object.fromEntries(Object.entries(values ?? {}).filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 
 /** What the source leaves out, with its tables' names taken apart. @throws ApiError VALIDATION_ERROR */

@@ -1,3 +1,4 @@
+import { DEFAULT_ALERT_LIMITS } from '../alerts/alert-rules.js';
 import type { SourceDto, SourceTlsDto } from './source.dto.js';
 import type { SourceRow } from './sources.repository.js';
 
@@ -19,6 +20,8 @@ export function toSource(row: SourceRow): SourceDto {
     lockTimeoutMs: row.options.lockTimeoutMs,
     statementTimeoutMs: row.options.statementTimeoutMs,
     maxRunMs: row.options.maxRunMs,
+    alerts: { ...DEFAULT_ALERT_LIMITS, ...row.options.alerts },
+    targets: { rpoMinutes: null, rtoMinutes: null, ...row.options.targets },
     serverVersion: row.server_version,
     createdAt: row.created_at.toISOString(),
     updatedAt: row.updated_at.toISOString(),

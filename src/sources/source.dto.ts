@@ -1,10 +1,12 @@
-import { ApiProperty, PartialType } from '@nestjs/swagger';
+import { ApiProperty, ApiPropertyOptional, PartialType } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   IsArray,
+  IsBoolean,
   IsIn,
   IsInt,
+  IsNumber,
   IsOptional,
   IsString,
   Length,
@@ -36,6 +38,49 @@ export class SourceTlsDto {
   @MaxLength(200_000)
   @Matches(/-----BEGIN CERTIFICATE-----/, { message: 'ca must be a certificate in PEM (-----BEGIN CERTIFICATE-----)' })
   ca?: string;
+}
+
+/** When a backup that lacks what the one before it had raises an alert. */
+export class SourceAlertsDto {
+  /** A table of the backup before is gone. */
+  @IsOptional()
+  @IsBoolean()
+  tableLost?: boolean;
+
+  /** The rows of all tables fell by more than this many percent, or a table of 1,000 rows or more was emptied; null turns it off. */
+  @IsOptional()
+  @IsNumber()
+  @Min(1)
+  @Max(100)
+  @ApiPropertyOptional({ type: Number, nullable: true })
+  rowsDroppedPercent?: number | null;
+
+  /** The bytes of the dump fell by more than this many percent; null turns it off. */
+  @IsOptional()
+  @IsNumber()
+  @Min(1)
+  @Max(100)
+  @ApiPropertyOptional({ type: Number, nullable: true })
+  sizeDroppedPercent?: number | null;
+}
+
+/** What is promised for a source; the compliance report holds it against what was measured. */
+export class SourceTargetsDto {
+  /** Recovery point objective: longest time between two completed backups, in minutes; null promises nothing. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(525_600)
+  @ApiPropertyOptional({ type: Number, nullable: true })
+  rpoMinutes?: number | null;
+
+  /** Recovery time objective: longest restore, in minutes; null promises nothing. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(525_600)
+  @ApiPropertyOptional({ type: Number, nullable: true })
+  rtoMinutes?: number | null;
 }
 
 /** A new source: either `url`, or the fields `host`, `database` and `user` with what else is needed. */
@@ -141,6 +186,18 @@ export class CreateSourceDto {
   @Min(1000)
   @Max(MAX_RUN_MS)
   maxRunMs?: number;
+
+  /** When to raise an alert; by default for each lost table, 40 % of the rows and 50 % of the bytes. */
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => SourceAlertsDto)
+  alerts?: SourceAlertsDto;
+
+  /** Recovery objectives. */
+  @IsOptional()
+  @ValidateNested()
+  @Type(() => SourceTargetsDto)
+  targets?: SourceTargetsDto;
 }
 
 /** What is to change; fields left out stay as they are. */
@@ -165,6 +222,8 @@ export class SourceDto {
   lockTimeoutMs!: number;
   statementTimeoutMs!: number;
   maxRunMs!: number;
+  alerts!: SourceAlertsDto;
+  targets!: SourceTargetsDto;
   /** As the server last said it; null before the first contact. */
   @ApiProperty({ type: String, nullable: true })
   serverVersion!: string | null;
