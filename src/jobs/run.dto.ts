@@ -1,14 +1,14 @@
 import { ApiProperty } from '@nestjs/swagger';
-import { Transform } from 'class-transformer';
 import { IsNumber, IsOptional, Max, Min } from 'class-validator';
 import { RunErrorDto } from '../common/http/answers.dto.js';
+import { QueryNumber } from '../common/http/query-number.js';
 import { RUN_STATUSES, type RunStatus } from './run.js';
 
 /** How long an answer may wait for the end of the run. */
 export class WaitDto {
   /** Seconds to hold the answer until the run ends; 0 answers at once. */
   @IsOptional()
-  @Transform(({ value }) => (value === '' ? undefined : Number(value)))
+  @QueryNumber()
   @IsNumber({ allowNaN: false })
   @Min(0)
   @Max(240)

@@ -150,6 +150,10 @@ describe('a request that is not valid', () => {
     ['/api/backups/create', { tags: 'a' }],
     ['/api/backups/create', { tags: Array(21).fill('a') }],
     ['/api/backups/create', { label: 'x'.repeat(201) }],
+    ['/api/backups/create', { label: 'a\0b' }],
+    ['/api/backups/create', { label: '\ud800' }],
+    ['/api/backups/create', { constructor: 1 }],
+    ['/api/backups/create', JSON.parse('{"__proto__":{"pinned":true}}')],
     ['/api/backups/create', { compress: 'yes' }],
     ['/api/backups/create', { dbOnly: true, type: 'config' }],
     ['/api/backups/create?wait=241', {}],
@@ -173,6 +177,10 @@ describe('a request that is not valid', () => {
     'limit=101',
     'limit=1.5',
     'limit=all',
+    'limit=0x10',
+    'limit=1e1',
+    'limit=%201',
+    'limit=',
     'page=0',
     'page=-1',
     'page=1&page=2',
@@ -188,6 +196,8 @@ describe('a request that is not valid', () => {
     'trash=maybe',
     'source=',
     'unknown=1',
+    '__proto__=1',
+    'constructor=1',
   ])('is refused: GET /api/backups/list?%s', async (query) => {
     expectError(await server.current.api('GET', `/api/backups/list?${query}`), 400, 'VALIDATION_ERROR');
   });
@@ -201,6 +211,13 @@ describe('a request that is not valid', () => {
     expectError(await server.current.request('POST', '/api/sources', { raw: '[]' }), 400, 'VALIDATION_ERROR');
     expectError(await server.current.request('POST', '/api/backups/create', { raw: '[{}]' }), 400, 'VALIDATION_ERROR');
   });
+
+  it.each([`{"tags":${'['.repeat(2000)}${']'.repeat(2000)}}`, `{"tags":${'{"a":'.repeat(500)}1${'}'.repeat(500)}}`])(
+    'has a body that is nested without end',
+    async (raw) => {
+      expectError(await server.current.request('POST', '/api/backups/create', { raw }), 400, 'VALIDATION_ERROR');
+    },
+  );
 
   it.each(['text/plain', 'application/x-www-form-urlencoded', 'application/xml'])(
     'has a body of another kind, which is not passed over in silence: %s',
@@ -319,8 +336,11 @@ describe('what is not there', () => {
     ['GET', '/api'],
     ['POST', '/api/status/live'],
   ])('is 404 in the same form, with a key or without: %s %s', async (method, path) => {
-    expectError(await server.current.api(method, path), 404, 'NOT_FOUND');
-    expectError(await server.current.api(method, path, undefined, null), 404, 'NOT_FOUND');
+    for (const key of [undefined, null]) {
+      const answer = await server.current.api(method, `${path}?a=1`, undefined, key);
+      expectError(answer, 404, 'NOT_FOUND');
+      expect(answer.body.error).toBe(`There is no route ${method} ${path}; /api/docs lists them.`);
+    }
   });
 
   it("is another organization's source, in every route", async () => {

@@ -42,7 +42,7 @@ export function errorAnswer({ message, code, fields }: ApiError, requestId: stri
 }
 
 /** Maps anything thrown to the taxonomy. */
-function toApiError(thrown: unknown, request?: { method: string; path: string }): ApiError {
+function toApiError(thrown: unknown, request?: AskedFor): ApiError {
   if (thrown instanceof ApiError) return thrown;
   if (thrown instanceof EngineError) return fromEngineError(thrown);
   if (thrown instanceof ThrottlerException)
@@ -62,11 +62,18 @@ function toApiError(thrown: unknown, request?: { method: string; path: string })
   });
 }
 
-export function noSuchRoute({ method, path }: { method: string; path: string }): ApiError {
-  return new ApiError('NOT_FOUND', `There is no route ${method} ${path}; /api/docs lists them.`);
+/** What of a request names a route; its `path` would lack the prefix. */
+interface AskedFor {
+  method: string;
+  originalUrl: string;
 }
 
-function fromHttpException(thrown: HttpException, request?: { method: string; path: string }): ApiError {
+export function noSuchRoute({ method, originalUrl }: AskedFor): ApiError {
+  const [path = ''] = originalUrl.split('?', 1);
+  return new ApiError('NOT_FOUND', `There is no route ${method} ${path.slice(0, 200)}; /api/docs lists them.`);
+}
+
+function fromHttpException(thrown: HttpException, request?: AskedFor): ApiError {
   const code = CODE_OF_STATUS.get(thrown.getStatus());
   if (code === 'NOT_FOUND' && request) return noSuchRoute(request);
   if (code === 'PAYLOAD_TOO_LARGE') return new ApiError(code, 'The body is larger than this server takes (BODY_LIMIT_BYTES).');

@@ -1,11 +1,11 @@
-import { Type } from 'class-transformer';
 import { IsInt, IsOptional, Max, Min } from 'class-validator';
+import { QueryNumber } from './query-number.js';
 
 /** Which page of a list. */
 export class PagingDto {
   /** Number of the page, from 1. */
   @IsOptional()
-  @Type(() => Number)
+  @QueryNumber()
   @IsInt()
   @Min(1)
   @Max(1_000_000)
@@ -13,7 +13,7 @@ export class PagingDto {
 
   /** Entries on a page. */
   @IsOptional()
-  @Type(() => Number)
+  @QueryNumber()
   @IsInt()
   @Min(1)
   @Max(100)

@@ -1,15 +1,28 @@
-import { type ValidationError, ValidationPipe } from '@nestjs/common';
+import { type ArgumentMetadata, type ValidationError, ValidationPipe } from '@nestjs/common';
 import { Errors } from '../errors.js';
+import { assertPlainInput } from './plain-input.js';
 
 /** Checks each request against its DTO: unknown fields are refused, every fault is named by its path. */
+class RequestPipe extends ValidationPipe {
+  constructor() {
+    super({
+      whitelist: true,
+      forbidNonWhitelisted: true,
+      transform: true,
+      validationError: { target: false, value: false },
+      exceptionFactory: (errors) => Errors.validation(fieldsOf(errors)),
+    });
+  }
+
+  override async transform(value: unknown, metadata: ArgumentMetadata): Promise<unknown> {
+    if (metadata.type === 'body' || metadata.type === 'query') assertPlainInput(value, metadata.type);
+    return super.transform(value, metadata);
+  }
+}
+
+/** The pipe of every route. */
 export function validationPipe(): ValidationPipe {
-  return new ValidationPipe({
-    whitelist: true,
-    forbidNonWhitelisted: true,
-    transform: true,
-    validationError: { target: false, value: false },
-    exceptionFactory: (errors) => Errors.validation(fieldsOf(errors)),
-  });
+  return new RequestPipe();
 }
 
 /** `{ "target.url": "must be …" }` from class-validator's tree. */
@@ -26,6 +39,8 @@ function fieldsOf(errors: readonly ValidationError[], path = ''): Record<string,
   return fields;
 }
 
+/** The field's name stands before its reason; of a list's rules, which name it in their middle, the values stay the subject. */
 function withoutName(text: string, property: string): string {
-  return text.startsWith(`${property} `) ? text.slice(property.length + 1) : text;
+  if (text.startsWith(`${property} `)) return text.slice(property.length + 1);
+  return text.replace(`each value in ${property} must `, 'must have values that each ');
 }
