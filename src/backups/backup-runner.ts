@@ -17,6 +17,7 @@ import { durationMs } from '../jobs/run-view.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { SourceTester } from '../sources/source-tester.js';
 import { exclusionsOf } from '../sources/source-values.js';
+import type { SourceRow } from '../sources/sources.repository.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { VERSION } from '../version.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
@@ -46,7 +47,9 @@ export class BackupRunner implements RunHandler {
     // What an attempt that died has left is nobody's: this worker holds the run.
     await this.store.removeTree(backup.prefix, { signal: run.signal });
     if (run.attempt > 1) await this.endSessions(backup);
-    const staged = await stageBackup(await this.requestOf(run, backup));
+    const source = await this.sources.get(backup.organization_id, backup.source_id ?? '');
+    const staged = await stageBackup(await this.requestOf(run, backup, source));
+    await this.tester.noteServerVersion(source, staged.manifest.source.serverVersion);
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
       await this.backups.recordContents(trx, run.id, contentsOf(staged));
@@ -134,8 +137,7 @@ export class BackupRunner implements RunHandler {
     }
   }
 
-  private async requestOf(run: HeldRun, backup: BackupRow): Promise<BackupRequest> {
-    const source = await this.sources.get(backup.organization_id, backup.source_id ?? '');
+  private async requestOf(run: HeldRun, backup: BackupRow, source: SourceRow): Promise<BackupRequest> {
     const connection = this.sources.connectionOf(source);
     await this.tester.refuseCatalog(connection, run.signal);
     const { schemas, tables } = exclusionsOf(source.options);

@@ -13,17 +13,27 @@ export interface GeneratedFile {
 }
 
 /**
+ * Checks by name alone, without a look at the files, that each path is plain and lies under an allowed root.
+ * @throws EngineError CONFIG_PATH_REFUSED
+ */
+export async function assertConfigPaths(paths: readonly string[], roots: readonly string[]): Promise<void> {
+  const allowed = [...roots.map((root) => root.replace(/(.)\/+$/, '$1')), ...(await realRootsOf(roots))];
+  for (const path of paths) {
+    assertPlain(path);
+    if (!isUnder(path, allowed)) throw outside(path, roots);
+  }
+}
+
+/**
  * Checks that each path lies under an allowed root, by its real place: a link on the way out of the root is refused.
  * @returns the real paths
  * @throws EngineError CONFIG_PATH_REFUSED
  */
 export async function resolveConfigPaths(paths: readonly string[], roots: readonly string[]): Promise<string[]> {
-  const realRoots = await Promise.all(roots.map((root) => realpath(root).catch(() => root)));
+  const realRoots = await realRootsOf(roots);
   return Promise.all(
     paths.map(async (path) => {
-      if (!isAbsolute(path) || path.includes('\0') || normalize(path) !== path.replace(/(.)\/$/, '$1')) {
-        throw refused(path, 'is not a plain absolute path', 'Write it from / on, without . or .. in it.');
-      }
+      assertPlain(path);
       const real = await realpath(path).catch((cause: unknown) => {
         throw refused(
           path,
@@ -32,16 +42,31 @@ export async function resolveConfigPaths(paths: readonly string[], roots: readon
           cause,
         );
       });
-      if (!realRoots.some((root) => real === root || real.startsWith(root.endsWith(sep) ? root : root + sep))) {
-        const hint =
-          roots.length === 0
-            ? 'No folder is allowed: name some in CONFIG_ROOTS.'
-            : 'Name a file or folder under CONFIG_ROOTS, or add its folder there.';
-        throw refused(path, 'does not lie under an allowed folder', hint);
-      }
+      if (!isUnder(real, realRoots)) throw outside(path, roots);
       return real;
     }),
   );
+}
+
+async function realRootsOf(roots: readonly string[]): Promise<string[]> {
+  return Promise.all(roots.map((root) => realpath(root).catch(() => root)));
+}
+
+function isUnder(path: string, roots: readonly string[]): boolean {
+  return roots.some((root) => path === root || path.startsWith(root.endsWith(sep) ? root : root + sep));
+}
+
+function assertPlain(path: string): void {
+  if (!isAbsolute(path) || path.includes('\0') || normalize(path) !== path)
+    throw refused(path, 'is not a plain absolute path', 'Write it from / on, without . or .. in it.');
+}
+
+function outside(path: string, roots: readonly string[]): EngineError {
+  const hint =
+    roots.length === 0
+      ? 'No folder is allowed: name some in CONFIG_ROOTS.'
+      : 'Name a file or folder under CONFIG_ROOTS, or add its folder there.';
+  return refused(path, 'does not lie under an allowed folder', hint);
 }
 
 function refused(path: string, why: string, hint: string, cause?: unknown): EngineError {

@@ -1,7 +1,9 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import { Catalog } from '../catalog/catalog.js';
+import { CacheService } from '../common/cache/cache.service.js';
 import { Settings } from '../config/settings.js';
+import { resolveConfigPaths } from '../engine/config-files.js';
 import { EngineError } from '../engine/errors.js';
 import { chooseClientPrograms, findClientPrograms } from '../engine/postgres/client-programs.js';
 import { withClient } from '../engine/postgres/client.js';
@@ -23,6 +25,7 @@ export class SourceTester {
     private readonly repository: SourcesRepository,
     private readonly catalog: Catalog,
     private readonly settings: Settings,
+    private readonly cache: CacheService,
   ) {}
 
   /** @throws EngineError (as 422) when the database can't be entered at all */
@@ -32,9 +35,9 @@ export class SourceTester {
     const signal = AbortSignal.timeout(TEST_TIMEOUT_MS);
     await this.refuseCatalog(connection, signal);
     const inspection = await inspectSource(connection, { signal, exclusions: exclusionsOf(row.options) });
-    await this.repository.setServerVersion(row.organization_id, row.id, inspection.serverVersion);
+    await this.noteServerVersion(row, inspection.serverVersion);
     const program = await this.clientProgram(inspection.serverMajor);
-    const problems = [...program.problems, ...problemsOf(inspection)];
+    const problems = [...program.problems, ...problemsOf(inspection), ...(await this.fileProblems(row.options.configPaths))];
     return {
       ok: problems.length === 0,
       serverVersion: inspection.serverVersion,
@@ -51,6 +54,13 @@ export class SourceTester {
       ],
       durationMs: Math.round(performance.now() - begun),
     };
+  }
+
+  /** Keeps what the source's server said of its version. */
+  async noteServerVersion(row: SourceRow, version: string): Promise<void> {
+    if (row.server_version === version) return;
+    await this.repository.setServerVersion(row.organization_id, row.id, version);
+    await this.cache.invalidate(row.organization_id, ['sources']);
   }
 
   /**
@@ -72,6 +82,18 @@ export class SourceTester {
       "This is the catalog's own database (DATABASE_URL).",
       'Name another database; the server keeps its own backups of the catalog.',
     );
+  }
+
+  /** A process that only answers requests may have other files than the one that makes the backups. */
+  private async fileProblems(configPaths: readonly string[]): Promise<string[]> {
+    if (this.settings.role === 'api') return [];
+    try {
+      await resolveConfigPaths(configPaths, this.settings.configRoots);
+      return [];
+    } catch (error) {
+      if (!(error instanceof EngineError)) throw error;
+      return [`${error.message} ${error.hint}`];
+    }
   }
 
   private async clientProgram(serverMajor: number): Promise<{ name: string | null; problems: string[]; warnings: string[] }> {

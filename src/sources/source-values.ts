@@ -1,5 +1,6 @@
 import type { SourceOptions } from '../catalog/tables.js';
 import { ApiError, Errors } from '../common/errors.js';
+import { assertConfigPaths } from '../engine/config-files.js';
 import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl, type PgConnection, type TlsMode, validateConnection } from '../engine/postgres/connection.js';
 import type { CreateSourceDto } from './source.dto.js';
@@ -76,6 +77,16 @@ export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions):
 /** Without what was left out: class-transformer makes fields of undefined. */
 function given<T extends object>(values: T | undefined): Partial<T> {
   return Object.fromEntries(Object.entries(values ?? {}).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
+/** @throws ApiError VALIDATION_ERROR when a path is not plain or lies outside of CONFIG_ROOTS; whether it is there shows in a test */
+export async function checkConfigPaths(paths: readonly string[], roots: readonly string[]): Promise<void> {
+  try {
+    await assertConfigPaths(paths, roots);
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    throw new ApiError('VALIDATION_ERROR', `${error.message} ${error.hint}`, { configPaths: error.message }, { cause: error });
+  }
 }
 
 /** What the source leaves out, with its tables' names taken apart. @throws ApiError VALIDATION_ERROR */

@@ -9,7 +9,7 @@ import { newId } from '../common/identifiers.js';
 import { Settings } from '../config/settings.js';
 import type { PgConnection } from '../engine/postgres/connection.js';
 import { SecretBox } from '../keys/secret-box.js';
-import { connectionOf, DEFAULT_SOURCE_OPTIONS, optionsOf } from './source-values.js';
+import { checkConfigPaths, connectionOf, DEFAULT_SOURCE_OPTIONS, optionsOf } from './source-values.js';
 import type { CreateSourceDto, UpdateSourceDto } from './source.dto.js';
 import { type SourceRow, SourcesRepository, type SourceValues } from './sources.repository.js';
 
@@ -50,6 +50,7 @@ export class SourcesService {
     const id = newId('src');
     const connection = connectionOf(dto, undefined, this.settings.allowUnixSockets);
     this.refuseCatalog(connection);
+    await checkConfigPaths(dto.configPaths ?? [], this.settings.configRoots);
     const values = this.valuesOf(id, dto.name, connection, optionsOf(dto, DEFAULT_SOURCE_OPTIONS));
     const row = await this.catalog.transaction(async (trx) => {
       const inserted = await this.sources.insert(trx, caller.organizationId, id, values);
@@ -72,6 +73,7 @@ export class SourcesService {
       this.settings.allowUnixSockets,
     );
     this.refuseCatalog(connection);
+    await checkConfigPaths(dto.configPaths ?? [], this.settings.configRoots);
     const values = this.valuesOf(old.id, dto.name ?? old.name, connection, optionsOf(dto, old.options));
     const row = await this.catalog.transaction(async (trx) => {
       const updated = await this.sources.update(trx, caller.organizationId, old.id, values);

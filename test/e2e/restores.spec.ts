@@ -77,7 +77,7 @@ describe('a restore into a new database', () => {
     ['', /target\.database/],
     ['x'.repeat(64), /target\.database/],
     ['ä'.repeat(40), /1 to 63 bytes/],
-    ['a\0b', /1 to 63 bytes/],
+    ['a\0b', /NUL/],
   ])('is refused at once where the name can not be one: %j', async (database, words) => {
     const answer = await restore({ mode: 'new-database', database });
     expectRefusal(answer, 400, 'VALIDATION_ERROR', words);
@@ -325,6 +325,12 @@ describe('a source', () => {
   });
 
   it('says whether a backup can be made of it', async () => {
+    // A kept answer from before the test is not what is shown after it.
+    await api('PUT', '/api/sources/whole', { lockTimeoutMs: 61_000 });
+    expect((await api<SourceDto>('GET', '/api/sources/whole')).body.data.serverVersion).toBeNull();
+    await api('POST', '/api/sources/whole/test', {});
+    expect((await api<SourceDto>('GET', '/api/sources/whole')).body.data.serverVersion).toMatch(/^\d+/);
+    await api('PUT', '/api/sources/whole', { lockTimeoutMs: 60_000 });
     const tested = (await api<SourceTestDto>('POST', '/api/sources/shop/test', {})).body.data;
     expect(tested).toMatchObject({
       ok: true,
