@@ -83,6 +83,7 @@ describe('parsePostgresUrl', () => {
     ['port 0', 'postgres://u:p@h:0/d', /port/],
     ['port 65536', 'postgres://u:p@h:65536/d', /port/],
     ['a port that is no number', 'postgres://u:p@h:5432x/d', /port/],
+    ['two TLS modes', 'postgres://u:p@h/d?sslmode=require&sslmode=disable', /twice/],
     ['an unknown TLS mode', 'postgres://u:p@h/d?sslmode=allow', /TLS mode/],
     ['another scheme', 'mysql://u:p@h/d', /postgres:\/\//],
     ['connection strings of libpq', 'host=evil dbname=x', /postgres:\/\//],

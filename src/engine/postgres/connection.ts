@@ -109,8 +109,10 @@ function readKeywords(query: string): string | undefined {
   for (const pair of query.split('&').filter((part) => part !== '')) {
     const [rawKeyword = '', rawValue = ''] = pair.split('=', 2);
     const keyword = decode(rawKeyword, 'keyword list');
-    if (keyword === 'sslmode') mode = decode(rawValue, 'keyword sslmode');
-    else if (!IGNORED_KEYWORDS.has(keyword)) throw refusedKeyword(keyword);
+    if (keyword === 'sslmode') {
+      if (mode !== undefined) throw invalid('The keyword "sslmode" stands there twice.', 'Give it once.');
+      mode = decode(rawValue, 'keyword sslmode');
+    } else if (!IGNORED_KEYWORDS.has(keyword)) throw refusedKeyword(keyword);
   }
   return mode;
 }
