@@ -14,6 +14,12 @@ import { ServerKeys } from '../keys/server-keys.js';
 import type { DownloadDto } from './backup.dto.js';
 import { type ArtifactRow, type BackupRow, BackupsRepository } from './backups.repository.js';
 
+/** What a request says of the part that it wants. */
+interface AskedRange {
+  range: string | undefined;
+  ifRange: string | undefined;
+}
+
 /** Sends artifacts, as they are stored or decrypted. */
 @Injectable()
 export class BackupDownload {
@@ -26,16 +32,10 @@ export class BackupDownload {
     private readonly audit: AuditService,
   ) {}
 
-  async send(
-    caller: Identity,
-    backup: BackupRow,
-    dto: DownloadDto,
-    rangeHeader: string | undefined,
-    response: Response,
-  ): Promise<void> {
+  async send(caller: Identity, backup: BackupRow, dto: DownloadDto, asked: AskedRange, response: Response): Promise<void> {
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones have artifacts.`);
-    const artifact = await this.choose(backup, dto);
+    const artifact = await this.choose(backup, dto, response);
     const form = dto.form ?? 'stored';
     await this.audit.record(undefined, {
       organizationId: caller.organizationId,
@@ -46,34 +46,35 @@ export class BackupDownload {
     });
     const gone = new AbortController();
     response.once('close', () => gone.abort());
-    if (form === 'stored') await this.sendStored(backup, artifact, rangeHeader, response, gone.signal);
+    if (form === 'stored') await this.sendStored(backup, artifact, asked, response, gone.signal);
     else await this.sendDecrypted(backup, artifact, response, gone.signal);
   }
 
-  private async choose(backup: BackupRow, dto: DownloadDto): Promise<ArtifactRow> {
+  private async choose(backup: BackupRow, dto: DownloadDto, response: Response): Promise<ArtifactRow> {
     const component = dto.component ?? 'database';
     const artifacts = (await this.backups.artifacts(backup.id)).filter((artifact) =>
       dto.artifact === undefined ? artifact.component === component : artifact.name === dto.artifact,
     );
-    const [first, second] = artifacts;
+    const [first] = artifacts;
     if (!first) throw Errors.notFound('artifact', dto.artifact ?? component);
-    if (second && dto.artifact === undefined)
-      throw Errors.validation({
-        artifact: `is needed, since the component has several: ${artifacts.map((each) => each.name).join(', ')}`,
-      });
+    // Which one it is stands in the answer; that there are more must not go unseen.
+    if (artifacts.length > 1) response.setHeader('X-Artifacts', artifacts.map(({ name }) => name).join(', '));
     return first;
   }
 
   private async sendStored(
     backup: BackupRow,
     artifact: ArtifactRow,
-    rangeHeader: string | undefined,
+    asked: AskedRange,
     response: Response,
     signal: AbortSignal,
   ): Promise<void> {
-    const range = parseRange(rangeHeader, artifact.stored_bytes);
+    const etag = `"${artifact.stored_sha256}"`;
+    // A client that holds the beginning of another artifact has to get the whole of this one.
+    const range =
+      asked.ifRange === undefined || asked.ifRange === etag ? parseRange(asked.range, artifact.stored_bytes) : undefined;
     response.setHeader('Accept-Ranges', 'bytes');
-    response.setHeader('ETag', `"${artifact.stored_sha256}"`);
+    response.setHeader('ETag', etag);
     if (range === null) {
       response.setHeader('Content-Range', `bytes */${artifact.stored_bytes}`);
       response.status(416).json({

@@ -123,7 +123,7 @@ export class DownloadDto {
   @ApiPropertyOptional({ enum: COMPONENTS, default: 'database' })
   component?: Component;
 
-  /** Which artifact of the component, where it has several; its name as in details. */
+  /** Which artifact of the component, by its name in details; where there are several, the first is sent and `X-Artifacts` names all. */
   @IsOptional()
   @IsString()
   @MaxLength(200)

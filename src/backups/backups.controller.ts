@@ -138,9 +138,10 @@ export class BackupsController {
     @Param('id') id: string,
     @Query() dto: DownloadDto,
     @Headers('range') range: string | undefined,
+    @Headers('if-range') ifRange: string | undefined,
     @Res() response: Response,
   ): Promise<void> {
-    await this.downloads.send(caller, await this.backups.get(caller.organizationId, id), dto, range, response);
+    await this.downloads.send(caller, await this.backups.get(caller.organizationId, id), dto, { range, ifRange }, response);
   }
 
   /** Move a backup to the trash, where it can be restored and brought back for TRASH_DAYS. */

@@ -129,6 +129,12 @@ describe('a backup of the only source', () => {
       },
     ]);
   });
+
+  it('tells the source which server it has, without a test', async () => {
+    const { serverVersion } = await details(shop.id);
+    expect(serverVersion).toMatch(/^\d+/);
+    expect((await api<SourceDto>('GET', '/api/sources/shop')).body.data.serverVersion).toBe(serverVersion);
+  });
 });
 
 describe('a backup of one of several sources', () => {
@@ -419,16 +425,16 @@ describe('a backup that can not be made', () => {
     expect(listed).toEqual(backup);
   });
 
-  it('is one whose files may not be read, and the refusal names the setting', async () => {
-    const source = await api<SourceDto>('POST', '/api/sources', {
-      name: 'with files',
-      url: urlOf(postgres.current.connection('small')),
-      configPaths: ['/etc/passwd'],
-    });
-    const backup = (await create({ source: source.body.data.id, type: 'config' }, '?wait=60')).body.data;
-    expect(backup).toMatchObject({ status: 'failed', error: { code: 'CONFIG_PATH_REFUSED' } });
-    expect(`${backup.error?.message} ${backup.error?.hint}`).toContain('CONFIG_ROOTS');
-  });
+  it.each(['/etc/passwd', '/', 'etc', '/tmp/../etc'])(
+    'may not even be asked for with files that are not allowed, and the refusal names the setting: %s',
+    async (path) => {
+      const source = { name: 'with files', url: urlOf(postgres.current.connection('small')), configPaths: [path] };
+      const refused = await api('POST', '/api/sources', source);
+      expectRefusal(refused, 400, 'VALIDATION_ERROR', /CONFIG_ROOTS|plain absolute path/);
+      expect(refused.body.fields).toHaveProperty('configPaths');
+      expectRefusal(await api('PUT', '/api/sources/shop', { configPaths: [path] }), 400, 'VALIDATION_ERROR');
+    },
+  );
 });
 
 describe('a download', () => {
@@ -465,6 +471,9 @@ describe('a download', () => {
       expect(part.headers['content-range']).toBe(`bytes ${start}-${end - 1}/${whole.length}`);
       expect(part.bytes.equals(whole.subarray(start, end))).toBe(true);
     }
+    const etag = String((await download('')).headers.etag);
+    expect((await download('', { range: 'bytes=0-9', 'if-range': etag })).status).toBe(206);
+    expect((await download('', { range: 'bytes=0-9', 'if-range': '"of another artifact"' })).bytes.equals(whole)).toBe(true);
     const outside = await download('', { range: `bytes=${whole.length}-` });
     expect(outside.status).toBe(416);
     expect(outside.headers['content-range']).toBe(`bytes */${whole.length}`);
@@ -481,6 +490,15 @@ describe('a download', () => {
     const file = join(server.current.dataDir, 'downloaded.dump');
     await writeFile(file, answer.bytes);
     expect((await run('pg_restore', ['-l', file])).stdout).toContain('TABLE DATA shop customers');
+  });
+
+  it('of a component with several artifacts is the first, and names them all', async () => {
+    const answer = await download('?component=config');
+    expect(answer.status).toBe(200);
+    expect(answer.headers).toMatchObject({
+      'content-disposition': 'attachment; filename="globals.sql.zst.age"',
+      'x-artifacts': 'globals.sql.zst.age, config.tar.zst.age',
+    });
   });
 
   it('gives the roles without their passwords', async () => {
