@@ -26,6 +26,7 @@ import { JobsModule } from './jobs/jobs.module.js';
 import { KeysModule } from './keys/keys.module.js';
 import type { SecretBox } from './keys/secret-box.js';
 import type { ServerKeys } from './keys/server-keys.js';
+import { OutboxModule } from './outbox/outbox.module.js';
 import { RestoresModule } from './restores/restores.module.js';
 import { SourcesModule } from './sources/sources.module.js';
 import { StatusModule } from './status/status.module.js';
@@ -59,6 +60,7 @@ export class AppModule {
         ThrottlerModule.forRootAsync({ inject: [Settings, Reflector], useFactory: throttlerOptions }),
         AuditModule,
         AuthModule,
+        OutboxModule,
         JobsModule,
         DestinationsModule,
         SourcesModule,

@@ -1,9 +1,8 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
 import { AlertsService } from '../alerts/alerts.service.js';
-import { Catalog, type Trx } from '../catalog/catalog.js';
+import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
-import type { RunEvent } from '../common/events/event-map.js';
 import { Settings } from '../config/settings.js';
 import { type BackupRequest, commitBackup, endSessionsOf, type StagedBackup, stageBackup } from '../engine/backup.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
@@ -12,7 +11,7 @@ import { ArtifactStore } from '../engine/store/artifact-store.js';
 import type { BackupIds } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { HeldRun } from '../jobs/held-run.js';
-import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { SourceTester } from '../sources/source-tester.js';
@@ -20,6 +19,7 @@ import { exclusionsOf } from '../sources/source-values.js';
 import type { SourceRow } from '../sources/sources.repository.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { VERSION } from '../version.js';
+import { toBackup } from './backup-view.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
 
 /** Makes the backups that were queued. */
@@ -79,10 +79,17 @@ export class BackupRunner implements RunHandler {
     await this.alerts.observe(trx, runId);
   }
 
-  async describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>> {
-    const row = await this.row(runId);
+  async describe(runId: string, db?: Db | Trx): Promise<RunDescription> {
+    const row = await this.row(runId, db);
     const source = row.source_id === null ? null : { id: row.source_id, name: row.source_name ?? '' };
-    return { organizationId: row.organization_id, backupId: row.id, source, attempt: row.attempt, durationMs: durationMs(row) };
+    return {
+      organizationId: row.organization_id,
+      backupId: row.id,
+      source,
+      attempt: row.attempt,
+      durationMs: durationMs(row),
+      data: { backup: toBackup(row) },
+    };
   }
 
   private async commit(run: HeldRun, staged: StagedBackup): Promise<void> {
@@ -92,6 +99,7 @@ export class BackupRunner implements RunHandler {
         await run.fence(trx);
         await commitBackup(staged, this.store, [this.keys.verifyingKeyPem], run.signal);
         await this.complete(trx, run.id);
+        await run.completed(trx);
       });
     } catch (error) {
       // With the manifest in place the backup is made, whatever went wrong while saying so.
@@ -105,6 +113,7 @@ export class BackupRunner implements RunHandler {
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
       await this.complete(trx, run.id);
+      await run.completed(trx);
     });
     await this.cache.invalidate(run.organizationId, ['backups']);
     this.logger.log(
@@ -178,8 +187,8 @@ export class BackupRunner implements RunHandler {
     };
   }
 
-  private async row(id: string): Promise<BackupRow> {
-    const row = await this.backups.findAnywhere(id);
+  private async row(id: string, db?: Db | Trx): Promise<BackupRow> {
+    const row = await this.backups.findAnywhere(id, db);
     if (!row) throw new Error(`The backup ${id} has no row`);
     return row;
   }

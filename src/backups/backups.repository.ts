@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
-import { Catalog, json, type Trx } from '../catalog/catalog.js';
+import { Catalog, type Db, json, type Trx } from '../catalog/catalog.js';
 import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables } from '../catalog/tables.js';
 import type { ListBackupsDto } from './backup.dto.js';
@@ -66,8 +66,8 @@ export class BackupsRepository {
   }
 
   /** For the server's own work, whatever the organization. */
-  async findAnywhere(id: string): Promise<BackupRow | undefined> {
-    return this.catalog.db.selectFrom('backups').selectAll().where('id', '=', id).executeTakeFirst();
+  async findAnywhere(id: string, db: Db | Trx = this.catalog.db): Promise<BackupRow | undefined> {
+    return db.selectFrom('backups').selectAll().where('id', '=', id).executeTakeFirst();
   }
 
   async findByIdempotencyKey(trx: Trx, organizationId: string, key: string): Promise<BackupRow | undefined> {

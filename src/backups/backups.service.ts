@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { createHash } from 'node:crypto';
 import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
-import { Catalog, type Trx } from '../catalog/catalog.js';
+import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
@@ -45,8 +45,8 @@ export class BackupsService {
   }
 
   /** @throws VALIDATION_ERROR before anything is looked up when it is no id at all, NOT_FOUND */
-  async get(organizationId: string, id: string): Promise<BackupRow> {
-    const row = await this.backups.find(organizationId, assertBackupId(id));
+  async get(organizationId: string, id: string, db?: Db | Trx): Promise<BackupRow> {
+    const row = await this.backups.find(organizationId, assertBackupId(id), db);
     if (!row) throw Errors.notFound('backup', id);
     return row;
   }

@@ -4,8 +4,10 @@ import { EngineError } from '../engine/errors.js';
 import type { LoadedManifest } from '../engine/artifact/load-manifest.js';
 import type { Manifest } from '../engine/artifact/manifest.js';
 import { openTables } from '../engine/artifact/sealed-tables.js';
+import { Outbox } from '../outbox/outbox.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { DEFAULT_SOURCE_OPTIONS } from '../sources/source-values.js';
+import { toBackup } from './backup-view.js';
 import { type BackupContents, BackupsRepository } from './backups.repository.js';
 
 /** Stands where a source's host is not known any more: nothing answers there. */
@@ -18,6 +20,7 @@ export class ManifestImport {
     private readonly catalog: Catalog,
     private readonly backups: BackupsRepository,
     private readonly keys: ServerKeys,
+    private readonly outbox: Outbox,
   ) {}
 
   /**
@@ -41,6 +44,7 @@ export class ManifestImport {
         .set({ table_count: tableCount, row_count: rowCount, prefix, ...(known ? {} : { finished_at: finishedAt(manifest) }) })
         .where('id', '=', ids.backup)
         .execute();
+      if (known && known.status !== 'completed') await this.tell(trx, ids.backup);
     });
   }
 
@@ -54,6 +58,14 @@ export class ManifestImport {
       .where('run_id', '=', id)
       .where('outcome', 'is', null)
       .execute();
+  }
+
+  /** Somebody may be waiting to hear that it has ended. */
+  private async tell(trx: Trx, id: string): Promise<void> {
+    const row = await this.backups.findAnywhere(id, trx);
+    if (!row) return;
+    const data = { backup: toBackup(row) };
+    await this.outbox.record(trx, { organizationId: row.organization_id, type: 'backup.completed', subject: id, data });
   }
 
   /** Their hashes are sealed; where our key does not fit, what the catalog still has of this very manifest is kept. */

@@ -16,6 +16,11 @@ export interface CatalogTables {
   audit_entries: AuditEntriesTable;
   alerts: AlertsTable;
   migrations: MigrationsTable;
+  outbox: OutboxTable;
+  webhook_endpoints: WebhookEndpointsTable;
+  webhook_deliveries: WebhookDeliveriesTable;
+  inbound_secrets: InboundSecretsTable;
+  inbound_messages: InboundMessagesTable;
 }
 
 /** A jsonb column: objects come out, text of JSON goes in. */
@@ -267,4 +272,95 @@ export interface AlertDetail {
   before: number;
   after: number;
   tables: string[];
+}
+
+interface OutboxTable {
+  /** Constant over all deliveries of the event. */
+  id: string;
+  position: Generated<number>;
+  organization_id: string;
+  type: string;
+  /** What the event is about; events of one subject are delivered in their order. */
+  subject: string;
+  /** The exact text that goes out. */
+  body: string;
+  occurred_at: Date;
+  /** The consumers that have taken it. */
+  taken_by: Generated<string[]>;
+  /** When the last of them did. */
+  done_at: NullableTimestamp;
+}
+
+interface WebhookEndpointsTable {
+  id: string;
+  organization_id: string;
+  url: string;
+  description: string | null;
+  /** Names of events, or patterns such as `backup.*`. */
+  events: string[];
+  enabled: Generated<boolean>;
+  /** Why the server disabled it; null when a person did. */
+  disabled_reason: string | null;
+  sealed_secret: string;
+  /** The secret before the last rotation, which signs too until its time is over. */
+  sealed_previous_secret: string | null;
+  previous_secret_until: NullableTimestamp;
+  /** Headers of the owner's own, as sealed JSON. */
+  sealed_headers: string | null;
+  header_names: Generated<string[]>;
+  /** Since when nothing has been delivered; null when the last delivery went well. */
+  failing_since: NullableTimestamp;
+  last_delivered_at: NullableTimestamp;
+  created_at: Generated<Date>;
+  updated_at: Generated<Date>;
+}
+
+interface WebhookDeliveriesTable {
+  id: string;
+  /** Of the event in the outbox. */
+  position: number;
+  organization_id: string;
+  endpoint_id: string;
+  event_id: string;
+  event_type: string;
+  subject: string;
+  status: string;
+  /** Why it has failed for good. */
+  error: string | null;
+  attempts: JsonColumn<WebhookAttempt[]>;
+  /** Attempts since it was last queued: the place in the retry plan. */
+  tries: Generated<number>;
+  next_attempt_at: NullableTimestamp;
+  claimed_by: string | null;
+  claimed_until: NullableTimestamp;
+  occurred_at: Date;
+  created_at: Generated<Date>;
+  finished_at: NullableTimestamp;
+}
+
+interface WebhookAttempt {
+  at: string;
+  /** HTTP status; null when there was no answer. */
+  status: number | null;
+  durationMs: number;
+  /** The first kilobyte of the answer. */
+  response: string | null;
+  /** Why it does not count as delivered. */
+  error: string | null;
+}
+
+interface InboundSecretsTable {
+  organization_id: string;
+  sealed_secret: string;
+  sealed_previous_secret: string | null;
+  previous_secret_until: NullableTimestamp;
+  created_at: Generated<Date>;
+  rotated_at: NullableTimestamp;
+}
+
+/** Messages that were taken in, so that none is taken twice. */
+interface InboundMessagesTable {
+  organization_id: string;
+  id: string;
+  received_at: Generated<Date>;
 }

@@ -19,6 +19,8 @@ export class HeldRun implements HolderOf {
     readonly attempt: number,
     readonly workerId: string,
     private readonly runs: RunsRepository,
+    /** Records the event of its completion; call it in the transaction that marks the run completed, after that. */
+    readonly completed: (trx: Trx) => Promise<void>,
   ) {
     this.timer = setInterval(() => this.beat(), PROGRESS_MS);
   }

@@ -17,9 +17,10 @@ export class RunControl {
     private readonly events: RunEvents,
   ) {}
 
-  /** Queues a run in the transaction that wrote its row; call `queued` when it has committed. */
-  enqueue(trx: Trx, kind: RunKind, id: string): Promise<void> {
-    return this.queue.enqueue(trx, kind, id);
+  /** Queues a run in the transaction that wrote its row, and records that; call `queued` when it has committed. */
+  async enqueue(trx: Trx, kind: RunKind, id: string): Promise<void> {
+    await this.queue.enqueue(trx, kind, id);
+    await this.events.record(trx, kind, 'queued', id, this.recovery.handlerOf(kind));
   }
 
   /** After the commit: listeners hear of the run, and a worker here need not wait for its next poll. */
@@ -49,6 +50,7 @@ export class RunControl {
     if (hasEnded(run.status)) throw Errors.conflict(`The ${kind} has ended already (${run.status}); there is nothing to cancel.`);
     if (run.status !== 'queued') return false;
     await this.runs.end(trx, kind, id, 'canceled', null);
+    await this.events.record(trx, kind, 'canceled', id, this.recovery.handlerOf(kind));
     return true;
   }
 

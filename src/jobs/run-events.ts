@@ -1,8 +1,10 @@
 import { Injectable } from '@nestjs/common';
+import type { Trx } from '../catalog/catalog.js';
 import type { RunErrorColumn } from '../catalog/tables.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { EventBus } from '../common/events/event-bus.js';
 import type { EventName } from '../common/events/event-map.js';
+import { Outbox } from '../outbox/outbox.js';
 import type { RunHandler } from './run-handler.js';
 import { RUN_TABLES, type RunKind } from './run.js';
 
@@ -14,7 +16,22 @@ export class RunEvents {
   constructor(
     private readonly bus: EventBus,
     private readonly cache: CacheService,
+    private readonly outbox: Outbox,
   ) {}
+
+  /** Writes down, in the transaction that makes it so, what has become of a run: those who are told by webhook or mail must not miss it. */
+  async record(
+    trx: Trx,
+    kind: RunKind,
+    verb: Exclude<RunEventVerb, 'requeued'>,
+    runId: string,
+    handler: Pick<RunHandler, 'describe'>,
+  ): Promise<void> {
+    const { organizationId, backupId, data } = await handler.describe(runId, trx);
+    await this.outbox.record(trx, { organizationId, type: `${kind}.${verb}`, subject: backupId, data });
+  }
+
+  /** Tells those in this process, once it has committed. */
 
   async tell(
     kind: RunKind,
@@ -24,7 +41,8 @@ export class RunEvents {
     error: RunErrorColumn | null,
   ): Promise<void> {
     const name: EventName = `${kind}.${verb}`;
-    const event = { runId, ...(await handler.describe(runId)), error };
+    const { data: _, ...described } = await handler.describe(runId);
+    const event = { runId, ...described, error };
     // What handlers forget earlier may have been read again, and kept, before the run's new state was written.
     await this.cache.invalidate(event.organizationId, [RUN_TABLES[kind]]);
     this.bus.emit(name, event);

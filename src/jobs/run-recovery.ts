@@ -1,6 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Interval } from '@nestjs/schedule';
-import { Catalog } from '../catalog/catalog.js';
+import { Catalog, type Trx } from '../catalog/catalog.js';
 import { Settings } from '../config/settings.js';
 import { HeldRun } from './held-run.js';
 import { JobQueue } from './job-queue.js';
@@ -88,7 +88,7 @@ export class RunRecovery {
     });
     if (!row) return;
     this.logger.warn({ event: `${kind}.interrupted`, runId, attempt: row.attempt }, 'the worker of this run is gone');
-    const held = new HeldRun(kind, runId, row.organization_id, row.attempt, WORKER_ID, this.runs);
+    const held = this.hold(kind, runId, row.organization_id, row.attempt);
     this.heldHere.add(held);
     try {
       await this.clearAway(kind, runId);
@@ -101,6 +101,12 @@ export class RunRecovery {
       this.heldHere.delete(held);
     }
     await this.settleWaiting(kind, runId, true);
+  }
+
+  /** A run as its holder has it; not yet among those that are held here. */
+  hold(kind: RunKind, runId: string, organizationId: string, attempt: number): HeldRun {
+    const completed = (trx: Trx) => this.events.record(trx, kind, 'completed', runId, this.handlerOf(kind));
+    return new HeldRun(kind, runId, organizationId, attempt, WORKER_ID, this.runs, completed);
   }
 
   isHeldHere(runId: string): boolean {
@@ -140,11 +146,13 @@ export class RunRecovery {
       const isOver = row.cancel_requested_at !== null || (await this.runs.interruptions(trx, kind, runId)) >= MAX_INTERRUPTIONS;
       if (isOver && isDone) {
         await handler.complete(trx, runId);
+        await this.events.record(trx, kind, 'completed', runId, handler);
         return 'completed' as const;
       }
       if (isOver) {
         const outcome = row.cancel_requested_at ? 'canceled' : 'failed';
         await this.runs.end(trx, kind, runId, outcome, outcome === 'failed' ? INTERRUPTED_ERROR : null);
+        await this.events.record(trx, kind, outcome, runId, handler);
         return outcome;
       }
       if (hasJob) return undefined;
@@ -169,6 +177,7 @@ export class RunRecovery {
       const row = await this.runs.lock(trx, kind, runId);
       if (!row || row.status !== 'queued') return false;
       await this.runs.end(trx, kind, runId, 'failed', error);
+      await this.events.record(trx, kind, 'failed', runId, this.handlerOf(kind));
       return true;
     });
     if (ended) await this.events.tell(kind, 'failed', runId, this.handlerOf(kind), error);

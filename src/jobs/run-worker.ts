@@ -5,14 +5,13 @@ import type { RunErrorColumn } from '../catalog/tables.js';
 import { redact } from '../common/logging/redaction.js';
 import { Settings } from '../config/settings.js';
 import { EngineError } from '../engine/errors.js';
-import { HeldRun } from './held-run.js';
+import type { HeldRun } from './held-run.js';
 import { JobQueue } from './job-queue.js';
 import { MAX_INTERRUPTIONS, RUN_KINDS, type RunKind, RunStopped } from './run.js';
 import { RunEvents } from './run-events.js';
 import { RunRecovery } from './run-recovery.js';
 import { RunsRepository } from './runs.repository.js';
 import { RunHandlerOf, type RunHandler } from './run-handler.js';
-import { WORKER_ID } from './worker-id.js';
 
 /** Takes queued runs, holds them by heartbeat, and writes down how they ended. */
 @Injectable()
@@ -102,9 +101,10 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
         );
         return undefined;
       }
-      const run = new HeldRun(kind, runId, row.organization_id, row.attempt + 1, WORKER_ID, this.runs);
+      const run = this.recovery.hold(kind, runId, row.organization_id, row.attempt + 1);
       try {
         await this.runs.begin(trx, run);
+        await this.events.record(trx, kind, 'started', runId, this.recovery.handlerOf(kind));
       } catch (error) {
         await run.release();
         throw error;
@@ -137,6 +137,7 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
         await this.queue.enqueue(trx, run.kind, run.id);
       } else {
         await this.runs.end(trx, run.kind, run.id, outcome, outcome === 'canceled' ? null : error);
+        await this.events.record(trx, run.kind, outcome, run.id, handler);
       }
       return true;
     });

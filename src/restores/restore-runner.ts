@@ -1,20 +1,21 @@
 import { Injectable, Logger } from '@nestjs/common';
 import type { BackupRow } from '../backups/backups.repository.js';
+import { toBackup } from '../backups/backup-view.js';
 import { BackupsService } from '../backups/backups.service.js';
-import { Catalog, type Trx } from '../catalog/catalog.js';
+import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
-import type { RunEvent } from '../common/events/event-map.js';
 import { endSessionsOf } from '../engine/backup.js';
 import { cleanUpRestore, dropStagingOf, isRestored } from '../engine/restore-staging.js';
 import { type RestoreTarget, serverOf } from '../engine/restore-target.js';
 import type { RestoreOutcome, RestoreRequest } from '../engine/restore-request.js';
 import { compareAfterCommit, restoreBackup } from '../engine/restore.js';
 import type { HeldRun } from '../jobs/held-run.js';
-import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
 import { hasEnded } from '../jobs/run.js';
 import { RestorePlanner } from './restore-planner.js';
 import { RestoreTargets } from './restore-targets.js';
+import { toRestore } from './restore-view.js';
 import { type RestoreRow, RestoresRepository } from './restores.repository.js';
 import { SafetyBackups } from './safety-backups.js';
 
@@ -91,6 +92,7 @@ export class RestoreRunner implements RunHandler {
       await run.fence(trx);
       if (outcome) await this.restores.recordOutcome(trx, run.id, outcome);
       await this.restores.complete(trx, run.id);
+      await run.completed(trx);
     });
     await this.cache.invalidate(run.organizationId, ['restores']);
   }
@@ -115,9 +117,9 @@ export class RestoreRunner implements RunHandler {
     await cleanUpRestore(runId, await this.targets.resolve(backup, restore));
   }
 
-  async describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>> {
-    const row = await this.row(runId);
-    const backup = await this.backups.get(row.organization_id, row.backup_id);
+  async describe(runId: string, db?: Db | Trx): Promise<RunDescription> {
+    const row = await this.row(runId, db);
+    const backup = await this.backups.get(row.organization_id, row.backup_id, db);
     const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
     return {
       organizationId: row.organization_id,
@@ -125,6 +127,7 @@ export class RestoreRunner implements RunHandler {
       source,
       attempt: row.attempt,
       durationMs: durationMs(row),
+      data: { restore: toRestore(row), backup: toBackup(backup) },
     };
   }
 
@@ -137,8 +140,8 @@ export class RestoreRunner implements RunHandler {
     );
   }
 
-  private async row(id: string): Promise<RestoreRow> {
-    const row = await this.restores.findAnywhere(id);
+  private async row(id: string, db?: Db | Trx): Promise<RestoreRow> {
+    const row = await this.restores.findAnywhere(id, db);
     if (!row) throw new Error(`The restore ${id} has no row`);
     return row;
   }

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
-import { Catalog, json, type Trx } from '../catalog/catalog.js';
+import { Catalog, type Db, json, type Trx } from '../catalog/catalog.js';
 import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables, RestoreTargetColumn } from '../catalog/tables.js';
 import type { PreviousDatabase, RestoreOutcome } from '../engine/restore-request.js';
@@ -41,8 +41,8 @@ export class RestoresRepository {
   }
 
   /** For the server's own work, whatever the organization. */
-  async findAnywhere(id: string): Promise<RestoreRow | undefined> {
-    return this.catalog.db.selectFrom('restores').selectAll().where('id', '=', id).executeTakeFirst();
+  async findAnywhere(id: string, db: Db | Trx = this.catalog.db): Promise<RestoreRow | undefined> {
+    return db.selectFrom('restores').selectAll().where('id', '=', id).executeTakeFirst();
   }
 
   async insert(

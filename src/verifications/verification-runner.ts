@@ -1,15 +1,16 @@
 import { Injectable } from '@nestjs/common';
+import { toBackup } from '../backups/backup-view.js';
 import { BackupsService } from '../backups/backups.service.js';
-import { Catalog, type Trx } from '../catalog/catalog.js';
+import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
-import type { RunEvent } from '../common/events/event-map.js';
 import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { verifyBackup } from '../engine/verify.js';
 import { Installation } from '../installation/installation.js';
 import type { HeldRun } from '../jobs/held-run.js';
-import { type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
+import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
 import { ServerKeys } from '../keys/server-keys.js';
+import { toVerification } from './verification-view.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
 
 /** Does the verifications that were queued. */
@@ -50,6 +51,7 @@ export class VerificationRunner implements RunHandler {
       else {
         await this.verifications.recordProof(trx, backup.id, provenLevel ?? 0);
         await this.verifications.complete(trx, run.id);
+        await run.completed(trx);
       }
     });
     await this.cache.invalidate(run.organizationId, ['verifications', 'backups']);
@@ -69,9 +71,9 @@ export class VerificationRunner implements RunHandler {
     // A verification only reads.
   }
 
-  async describe(runId: string): Promise<Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'>> {
-    const row = await this.row(runId);
-    const backup = await this.backups.get(row.organization_id, row.backup_id);
+  async describe(runId: string, db?: Db | Trx): Promise<RunDescription> {
+    const row = await this.row(runId, db);
+    const backup = await this.backups.get(row.organization_id, row.backup_id, db);
     const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
     return {
       organizationId: row.organization_id,
@@ -79,11 +81,12 @@ export class VerificationRunner implements RunHandler {
       source,
       attempt: row.attempt,
       durationMs: durationMs(row),
+      data: { verification: toVerification(row), backup: toBackup(backup) },
     };
   }
 
-  private async row(id: string): Promise<VerificationRow> {
-    const row = await this.verifications.findAnywhere(id);
+  private async row(id: string, db?: Db | Trx): Promise<VerificationRow> {
+    const row = await this.verifications.findAnywhere(id, db);
     if (!row) throw new Error(`The verification ${id} has no row`);
     return row;
   }

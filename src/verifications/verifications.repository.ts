@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
-import { Catalog, json, type Trx } from '../catalog/catalog.js';
+import { Catalog, type Db, json, type Trx } from '../catalog/catalog.js';
 import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables, RunErrorColumn } from '../catalog/tables.js';
 import type { Check } from '../engine/verify.js';
@@ -22,8 +22,8 @@ export class VerificationsRepository {
   }
 
   /** For the server's own work, whatever the organization. */
-  async findAnywhere(id: string): Promise<VerificationRow | undefined> {
-    return this.catalog.db.selectFrom('verifications').selectAll().where('id', '=', id).executeTakeFirst();
+  async findAnywhere(id: string, db: Db | Trx = this.catalog.db): Promise<VerificationRow | undefined> {
+    return db.selectFrom('verifications').selectAll().where('id', '=', id).executeTakeFirst();
   }
 
   async insert(

@@ -7,10 +7,13 @@ import { BackupsRepository } from '../../src/backups/backups.repository.js';
 import { CatalogCatchUp } from '../../src/backups/catalog-catch-up.js';
 import { ManifestImport } from '../../src/backups/manifest-import.js';
 import { Catalog } from '../../src/catalog/catalog.js';
+import { CatalogSignals } from '../../src/catalog/catalog-signals.js';
 import { loadSettings } from '../../src/config/settings.js';
 import { LocalStore } from '../../src/engine/store/local-store.js';
 import { openInstallation } from '../../src/installation/installation.js';
 import { openSecretBox, openServerKeys } from '../../src/keys/server-keys.js';
+import { Outbox } from '../../src/outbox/outbox.js';
+import { OutboxRepository } from '../../src/outbox/outbox.repository.js';
 import { damageFile, damageSome, filesBelow, seeded } from '../support/folder-damage.js';
 import { usePostgres } from '../support/postgres.js';
 import { backUp, good, verify } from '../support/runs.js';
@@ -38,7 +41,9 @@ async function open(dataDir: string) {
   const backups = new BackupsRepository(catalog);
   const store = new LocalStore(join(dataDir, 'backups'));
   const audit = new AuditService(catalog);
-  const catchUp = new CatalogCatchUp(catalog, store, keys, installation, new ManifestImport(catalog, backups, keys), audit);
+  const outbox = new Outbox(new OutboxRepository(catalog), catalog, new CatalogSignals(catalog));
+  const manifests = new ManifestImport(catalog, backups, keys, outbox);
+  const catchUp = new CatalogCatchUp(catalog, store, keys, installation, manifests, audit);
   await catchUp.onModuleInit();
   return { catalog, start, rebuild, installation };
 }

@@ -1,25 +1,20 @@
 import { CACHE_MANAGER, type Cache } from '@nestjs/cache-manager';
-import { Inject, Injectable, Logger, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common';
+import { Inject, Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { randomUUID } from 'node:crypto';
-import type pg from 'pg';
-import { Catalog } from '../../catalog/catalog.js';
+import { CatalogSignals } from '../../catalog/catalog-signals.js';
 import { CACHE_TTL_MS, CACHE_TOPICS, cacheKeys, type CacheTopic, type CacheTtl } from './cache-keys.js';
 
 const CHANNEL = 'backstay_cache';
-const RECONNECT_MS = 1_000;
 
 /**
  * Kept answers and values. Nothing is searched for and deleted: each organization's topics have a generation that is part of the
  * key, and a write begins a new one, also in the other processes of a shared catalog.
  */
 @Injectable()
-export class CacheService implements OnModuleInit, OnModuleDestroy {
+export class CacheService implements OnModuleInit {
   private readonly logger = new Logger('cache');
   private readonly process = randomUUID();
   private readonly generations = new Map<string, number>();
-  private listener: pg.PoolClient | undefined;
-  private reconnect: NodeJS.Timeout | undefined;
-  private stopped = false;
   /** Raised when invalidations may have been missed; part of every generation. */
   private epoch = 0;
   private hits = 0;
@@ -27,17 +22,16 @@ export class CacheService implements OnModuleInit, OnModuleDestroy {
 
   constructor(
     @Inject(CACHE_MANAGER) private readonly cache: Cache,
-    private readonly catalog: Catalog,
+    private readonly signals: CatalogSignals,
   ) {}
 
   async onModuleInit(): Promise<void> {
-    if (this.catalog.pool) await this.listen();
-  }
-
-  onModuleDestroy(): void {
-    this.stopped = true;
-    clearTimeout(this.reconnect);
-    this.listener?.release(true);
+    await this.signals.on(
+      CHANNEL,
+      (payload) => this.told(payload),
+      // Whatever was said while nobody listened is not known: everything kept before counts as stale.
+      () => (this.epoch += 1),
+    );
   }
 
   /** What a value that depends on these topics is keyed on; take it before the value is read. */
@@ -75,9 +69,8 @@ export class CacheService implements OnModuleInit, OnModuleDestroy {
   /** Forgets what depends on these topics; call it after the change has committed and before its answer goes out. */
   async invalidate(organizationId: string, topics: readonly CacheTopic[]): Promise<void> {
     for (const topic of topics) this.bump(organizationId, topic);
-    if (!this.catalog.pool) return;
     const message = JSON.stringify({ from: this.process, organizationId, topics });
-    await this.catalog.pool.query('SELECT pg_notify($1, $2)', [CHANNEL, message]).catch((error: unknown) => {
+    await this.signals.notify(CHANNEL, message).catch((error: unknown) => {
       this.logger.warn(
         { event: 'cache.not-told', err: error },
         'the other processes will see this change when their answers expire',
@@ -94,25 +87,6 @@ export class CacheService implements OnModuleInit, OnModuleDestroy {
   private bump(organizationId: string, topic: CacheTopic): void {
     const key = `${organizationId}|${topic}`;
     this.generations.set(key, (this.generations.get(key) ?? 0) + 1);
-  }
-
-  private async listen(): Promise<void> {
-    if (this.stopped || !this.catalog.pool) return;
-    try {
-      const client = await this.catalog.pool.connect();
-      this.listener = client;
-      client.on('notification', (message) => this.told(message.payload ?? ''));
-      client.once('error', () => {
-        client.release(true);
-        this.listener = undefined;
-        this.reconnect = setTimeout(() => void this.listen(), RECONNECT_MS);
-      });
-      await client.query(`LISTEN ${CHANNEL}`);
-      // Whatever was said while nobody listened is not known: everything kept before counts as stale.
-      this.epoch += 1;
-    } catch {
-      this.reconnect = setTimeout(() => void this.listen(), RECONNECT_MS);
-    }
   }
 
   private told(payload: string): void {

@@ -1,0 +1,60 @@
+import { Injectable } from '@nestjs/common';
+import { Catalog, type Trx } from '../catalog/catalog.js';
+import { CatalogSignals } from '../catalog/catalog-signals.js';
+import type { ToldEvent } from '../common/events/told-events.js';
+import { newId } from '../common/identifiers.js';
+import { OutboxRepository } from './outbox.repository.js';
+
+const OUTBOX_CHANNEL = 'backstay_outbox';
+
+/** Something that happened, as others are told of it. */
+export interface DomainEvent {
+  organizationId: string;
+  type: ToldEvent;
+  /** Id of what it is about; events of one subject keep their order. The backup's, for whatever is about a backup. */
+  subject: string;
+  /** What stands under `data` in the message, in the contract's shapes; never a secret. */
+  data: object;
+}
+
+/**
+ * Where an event that must not be lost is written, in the transaction of the change that it tells of. Webhooks and notifications take
+ * it from here, each at least once, under an id that stays the same.
+ */
+@Injectable()
+export class Outbox {
+  private readonly listeners = new Set<() => void>();
+
+  constructor(
+    private readonly outbox: OutboxRepository,
+    private readonly catalog: Catalog,
+    private readonly signals: CatalogSignals,
+  ) {}
+
+  /** Records an event; without a transaction, in one of its own. */
+  async record(trx: Trx | undefined, event: DomainEvent): Promise<void> {
+    const occurredAt = new Date();
+    const { organizationId, type, subject, data } = event;
+    const body = JSON.stringify({ type, timestamp: occurredAt.toISOString(), data });
+    await this.outbox.insert(trx ?? this.catalog.db, {
+      id: newId('evt'),
+      organization_id: organizationId,
+      type,
+      subject,
+      body,
+      occurred_at: occurredAt,
+    });
+    await this.signals.notify(OUTBOX_CHANNEL, '', trx);
+    // The embedded catalog serves one at a time: whoever is woken now looks after this transaction.
+    if (this.catalog.embedded) for (const listener of this.listeners) setImmediate(listener);
+  }
+
+  /** Calls `listener` whenever something was recorded, here or by another process. */
+  async onRecorded(listener: () => void): Promise<void> {
+    this.listeners.add(listener);
+    const wake = () => {
+      for (const each of this.listeners) each();
+    };
+    await this.signals.on(OUTBOX_CHANNEL, wake, wake);
+  }
+}
