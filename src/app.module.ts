@@ -27,6 +27,7 @@ import { KeysModule } from './keys/keys.module.js';
 import type { SecretBox } from './keys/secret-box.js';
 import type { ServerKeys } from './keys/server-keys.js';
 import { OutboxModule } from './outbox/outbox.module.js';
+import { NotificationsModule } from './notifications/notifications.module.js';
 import { RestoresModule } from './restores/restores.module.js';
 import { SourcesModule } from './sources/sources.module.js';
 import { StatusModule } from './status/status.module.js';
@@ -64,6 +65,7 @@ export class AppModule {
         JobsModule,
         DestinationsModule,
         SourcesModule,
+        NotificationsModule,
         AlertsModule,
         ComparisonsModule,
         BackupsModule,

@@ -1,12 +1,18 @@
 import { StartError } from '../common/start-error.js';
 import { type Kysely, sql } from 'kysely';
 import { foundation } from './migrations/0001-foundation.js';
+import { notifications } from './migrations/0009-notifications.js';
 import { hooks } from './migrations/0005-hooks.js';
 import { alerts } from './migrations/0008-alerts.js';
 import type { CatalogTables } from './tables.js';
 
 /** Forward only, in this order. A migration that has landed is never edited. */
-const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void> }[] = [foundation, hooks, alerts];
+const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void> }[] = [
+  foundation,
+  hooks,
+  alerts,
+  notifications,
+];
 
 /** Any constant will do, as long as every version of the server uses the same. */
 const MIGRATION_LOCK = 7_239_410_118;

@@ -15,6 +15,9 @@ export interface CatalogTables {
   attempts: AttemptsTable;
   audit_entries: AuditEntriesTable;
   alerts: AlertsTable;
+  notification_channels: NotificationChannelsTable;
+  notification_deliveries: NotificationDeliveriesTable;
+  notification_states: NotificationStatesTable;
   migrations: MigrationsTable;
   outbox: OutboxTable;
   webhook_endpoints: WebhookEndpointsTable;
@@ -363,4 +366,57 @@ interface InboundMessagesTable {
   organization_id: string;
   id: string;
   received_at: Generated<Date>;
+}
+
+interface NotificationChannelsTable {
+  id: string;
+  organization_id: string;
+  name: string;
+  kind: string;
+  /** Names of events, or patterns with a star. */
+  events: string[];
+  /** Of the sources whose events are told; empty stands for all. */
+  source_ids: string[];
+  min_severity: string;
+  /** Tell only when what was well no longer is, and when it is again. */
+  only_changes: Generated<boolean>;
+  enabled: Generated<boolean>;
+  /** Of mail. */
+  addresses: string[];
+  /** Where it posts to, encrypted: such URLs are secrets. */
+  sealed_urls: string | null;
+  /** The host of the URL, to tell channels apart. */
+  host: string | null;
+  /** Name of the setting that made it, and knows where it leads. */
+  made_by_setting: string | null;
+  failing_since: NullableTimestamp;
+  last_error: string | null;
+  last_delivered_at: NullableTimestamp;
+  created_at: Generated<Date>;
+  updated_at: Generated<Date>;
+}
+
+interface NotificationDeliveriesTable {
+  id: string;
+  /** The event's place in the outbox. */
+  position: number;
+  organization_id: string;
+  channel_id: string;
+  event_id: string;
+  event_type: string;
+  subject: string;
+  status: string;
+  error: string | null;
+  tries: Generated<number>;
+  next_attempt_at: Generated<Date>;
+  claimed_until: NullableTimestamp;
+  created_at: Generated<Date>;
+  finished_at: NullableTimestamp;
+}
+
+interface NotificationStatesTable {
+  channel_id: string;
+  /** What all is well with, or not: such as backup:<source id>. */
+  about: string;
+  state: string;
 }

@@ -1,4 +1,5 @@
 import { OutboundAllow } from '../common/outbound/outbound-allow.js';
+import { notificationSettings, type NotificationSettings } from './notification-settings.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
 const ROLES = ['all', 'api', 'worker'] as const;
@@ -46,6 +47,8 @@ export abstract class Settings {
   abstract readonly shutdownGraceSeconds: number;
   /** `OUTBOUND_ALLOW`: what outbound HTTP may reach although it is private, and by plain http. */
   abstract readonly outboundAllow: OutboundAllow;
+  /** `PUBLIC_URL`, `SMTP_URL`, `SLACK_WEBHOOK_URL`, `DISCORD_WEBHOOK_URL`: where and by what people are told. */
+  abstract readonly notifications: NotificationSettings;
   /** `CORS_ORIGINS`: origins that browsers may call from; empty turns CORS off. */
   abstract readonly corsOrigins: readonly string[];
   /** `TRUST_PROXY`: number of reverse proxies in front whose X-Forwarded-For counts. */
@@ -100,6 +103,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
     shutdownGraceSeconds: read.integer('SHUTDOWN_GRACE_SECONDS', 20, 0, 3600),
     outboundAllow: outboundAllow(read),
+    notifications: notificationSettings(read),
     corsOrigins: origins(read),
     trustProxy: read.integer('TRUST_PROXY', 0, 0, 10),
     requireHttps: read.boolean('REQUIRE_HTTPS', false),

@@ -31,16 +31,17 @@ export class Health {
   ) {}
 
   async look(): Promise<{ status: HealthState; parts: HealthPartsDto }> {
-    const [catalog, queue, destinations, tools, disk, sources, keys] = await Promise.all([
+    const [catalog, queue, destinations, tools, disk, sources, notifications, keys] = await Promise.all([
       inTime(() => this.lookAtCatalog()),
       inTime(() => this.lookAtQueue()),
       inTime(() => this.lookAtDestinations()),
       inTime(() => this.lookAtTools()),
       inTime(() => this.lookAtDisk()),
       inTime(() => this.lookAtSources()),
+      inTime(() => this.lookAtNotifications()),
       inTime(() => this.lookAtKeys()),
     ]);
-    const parts: HealthPartsDto = { catalog, queue, destinations, tools, disk, sources, keys };
+    const parts: HealthPartsDto = { catalog, queue, destinations, tools, disk, sources, notifications, keys };
     return { status: worst(Object.values(parts) as HealthPartDto[]), parts };
   }
 
@@ -121,6 +122,21 @@ export class Health {
         details,
       };
     return well(`No newest backup of the ${details.sources} sources failed.`, details);
+  }
+
+  private async lookAtNotifications(): Promise<HealthPartDto> {
+    const { rows } = await sql<{ channels: number; failing: number }>`SELECT count(*) AS channels,
+        count(*) FILTER (WHERE failing_since IS NOT NULL) AS failing FROM notification_channels WHERE enabled`.execute(
+      this.catalog.db,
+    );
+    const details = { channels: Number(rows[0]?.channels ?? 0), failing: Number(rows[0]?.failing ?? 0) };
+    if (details.failing > 0)
+      return {
+        status: 'degraded',
+        message: `Messages do not get through to ${details.failing} of ${details.channels} notification channels: see GET /api/notifications/channels.`,
+        details,
+      };
+    return well(details.channels === 0 ? 'No notification channel is turned on.' : 'No notification channel fails.', details);
   }
 
   private async lookAtKeys(): Promise<HealthPartDto> {

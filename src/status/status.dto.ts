@@ -28,6 +28,8 @@ export class HealthPartsDto {
   tools!: HealthPartDto;
   disk!: HealthPartDto;
   sources!: HealthPartDto;
+  /** Channels whose messages do not get through. */
+  notifications!: HealthPartDto;
   keys!: HealthPartDto;
 }
 

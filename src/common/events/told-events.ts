@@ -1,7 +1,7 @@
 import type { EventName } from './event-map.js';
 
 /** Events that leave the server, by webhook and notification, each with what it says. What is not listed here can't be recorded in the outbox. */
-const TOLD_EVENTS = {
+export const TOLD_EVENTS = {
   'backup.queued': 'A backup was asked for',
   'backup.started': 'A worker has begun a backup',
   'backup.completed': 'A backup is stored, signed and read back',

@@ -1,0 +1,7 @@
+/** An event's name, or a pattern with a star: `backup.completed`, `backup.*`, `*`. */
+export const EVENT_PATTERN = /^(?:\*|[a-z][a-z-]*\.(?:\*|[a-z][a-z-]*))$/;
+
+/** Whether any of the patterns is the event's name, or one with a star that stands for it. */
+export function matchesEvent(patterns: readonly string[], type: string): boolean {
+  return patterns.some((pattern) => pattern === '*' || pattern === type || pattern === `${type.split('.')[0]}.*`);
+}
