@@ -36,6 +36,8 @@ export function configureHttp(app: NestExpressApplication, settings: Settings): 
   });
   app.use(compression({ filter: (request, response) => !isStream(response) && compression.filter(request, response) }));
   app.use(refuseOutsideApi);
+  if (settings.role === 'worker') app.use(refuseButStatus);
+  app.use(keepPrivate);
   app.use(refuseOtherBodies);
   app.useBodyParser('json', { limit: settings.bodyLimitBytes, strict: true });
 }
@@ -56,6 +58,19 @@ function refuseOutsideApi(request: Request, response: Response, next: NextFuncti
   if (/^\/api(\/|$)/i.test(request.path)) return next();
   const error = noSuchRoute(request);
   response.status(error.status).json(errorAnswer(error, String(response.getHeader('x-request-id'))));
+}
+
+/** A worker has a socket for its probes and figures alone. */
+function refuseButStatus(request: Request, response: Response, next: NextFunction): void {
+  if (/^\/api\/status(\/|$)/i.test(request.path)) return next();
+  const error = Errors.unavailable('This process works on queued runs only (ROLE=worker); ask one with ROLE=api.');
+  response.status(error.status).json(errorAnswer(error, String(response.getHeader('x-request-id'))));
+}
+
+/** Nothing between us and the caller may give one caller's answer to another; a browser may ask whether its own is still good. */
+function keepPrivate(_request: Request, response: Response, next: NextFunction): void {
+  response.setHeader('Cache-Control', 'private, no-cache');
+  next();
 }
 
 function redirectToHttps(request: Request, response: Response, next: NextFunction): void {

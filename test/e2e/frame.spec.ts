@@ -419,6 +419,11 @@ describe('the headers', () => {
       expect((await server.current.api('GET', path, undefined, null)).headers['cache-control']).toBe('no-store');
   });
 
+  it('keep what one caller was answered from all others', async () => {
+    for (const path of ['/api/backups/list', '/api/sources', '/api/nowhere'])
+      expect((await server.current.api('GET', path)).headers['cache-control']).toBe('private, no-cache');
+  });
+
   it('let the set origin in, and no other', async () => {
     const ask = (origin: string, method = 'GET') =>
       server.current.request(method, '/api/status/live', {

@@ -284,6 +284,15 @@ describe('two servers on one catalog, one that answers and one that works', () =
     expect(download.bytes.subarray(0, 5).toString()).toBe('PGDMP');
   });
 
+  it('keep to their parts: the one that works has probes and figures, and answers nothing else', async () => {
+    for (const path of ['/api/status/live', '/api/status/ready', '/api/status/health', '/api/status/metrics'])
+      expect((await worker.api('GET', path)).status).toBe(200);
+    for (const path of ['/api/backups/list', '/api/sources', '/api/docs', '/api/nowhere']) {
+      const answer = await worker.api('GET', path);
+      expect({ status: answer.status, ...answer.body }).toMatchObject({ status: 503, code: 'UNAVAILABLE' });
+    }
+  });
+
   it('tell progress and take a cancel across the two', async () => {
     const { id } = (await call<BackupDto>('POST', '/api/backups/create', { label: 'followed' })).body.data;
     const response = await open(api.url, 'GET', `/api/backups/${id}/progress`);
