@@ -32,6 +32,7 @@ import { RestoresModule } from './restores/restores.module.js';
 import { SourcesModule } from './sources/sources.module.js';
 import { StatusModule } from './status/status.module.js';
 import { VerificationsModule } from './verifications/verifications.module.js';
+import { WebhooksModule } from './webhooks/webhooks.module.js';
 
 /** What is opened before Nest starts, and closed after it has stopped. */
 export interface Foundation {
@@ -71,6 +72,7 @@ export class AppModule {
         BackupsModule,
         RestoresModule,
         VerificationsModule,
+        WebhooksModule,
         StatusModule,
       ],
       providers: [

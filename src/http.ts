@@ -6,6 +6,7 @@ import { Errors } from './common/errors.js';
 import { errorAnswer, noSuchRoute } from './common/http/error.filter.js';
 import { requestContextMiddleware } from './common/http/request-context.js';
 import type { Settings } from './config/settings.js';
+import { webhookAliases } from './webhooks/webhook-aliases.js';
 
 /** Everything that stands before the routes: proxies, request ids, headers, CORS, compression, bodies. */
 export function configureHttp(app: NestExpressApplication, settings: Settings): void {
@@ -38,6 +39,7 @@ export function configureHttp(app: NestExpressApplication, settings: Settings): 
   app.use(refuseOutsideApi);
   if (settings.role === 'worker') app.use(refuseButStatus);
   app.use(keepPrivate);
+  app.use(webhookAliases);
   app.use(refuseOtherBodies);
   app.useBodyParser('json', { limit: settings.bodyLimitBytes, strict: true });
 }

@@ -341,7 +341,7 @@ interface WebhookDeliveriesTable {
   finished_at: NullableTimestamp;
 }
 
-interface WebhookAttempt {
+export interface WebhookAttempt {
   at: string;
   /** HTTP status; null when there was no answer. */
   status: number | null;

@@ -40,6 +40,7 @@ export interface EventMap {
   'verification.failed': RunEvent;
   'verification.canceled': RunEvent;
   'verification.requeued': RunEvent;
+  'webhook.disabled': { organizationId: string; endpointId: string; reason: string };
   'api.changed': ChangeEvent;
 }
 

@@ -17,6 +17,7 @@ export const TOLD_EVENTS = {
   'verification.completed': 'A backup has passed its checks',
   'verification.failed': 'A backup has not passed its checks, or they could not be made',
   'verification.canceled': 'A verification was canceled',
+  'webhook.disabled': 'The server sends nothing to a webhook endpoint any more',
 } as const satisfies Partial<Record<EventName, string>>;
 
 export type ToldEvent = keyof typeof TOLD_EVENTS;

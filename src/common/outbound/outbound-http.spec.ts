@@ -143,6 +143,17 @@ describe('a request to where it must not go', () => {
     expect(refusal.message).not.toContain('token-in-path');
   });
 
+  it('is refused when its URL is entered, unless its name is not known at the moment', async () => {
+    const http = new TestHttp(['10.0.0.0/8'], {
+      'hooks.example.com': [['192.168.0.1']],
+      'plain.example.com': [['93.184.216.34']],
+    });
+    await expect(http.checkTarget('https://hooks.example.com/')).rejects.toMatchObject({ code: 'ADDRESS_REFUSED' });
+    await expect(http.checkTarget('http://plain.example.com/')).rejects.toMatchObject({ code: 'URL_REFUSED' });
+    expect((await http.checkTarget('https://plain.example.com/')).hostname).toBe('plain.example.com');
+    expect((await http.checkTarget('https://unknown.example.com/')).hostname).toBe('unknown.example.com');
+  });
+
   it('is refused when the name leads elsewhere the second time it is looked up', async () => {
     const http = new TestHttp([], { 'rebind.example.com': [['93.184.216.34'], ['127.0.0.1']] });
     const first = http.request({ method: 'GET', url: 'https://rebind.example.com:1/', timeoutMs: 50 });

@@ -9,6 +9,7 @@ import { OutboundError, outboundErrorOf } from './outbound-error.js';
 const DEFAULT_TIMEOUT_MS = 15_000;
 const DEFAULT_MAX_BYTES = 64 * 1024;
 const LONGEST_URL = 2048;
+const LOOK_UP_MS = 3_000;
 
 export interface OutboundRequest {
   method: 'GET' | 'POST' | 'PUT' | 'HEAD';
@@ -55,6 +56,23 @@ export class OutboundHttp {
     const { outboundAllow } = this.settings;
     if (isIP(host)) this.checkAddress(url, host, host);
     else if (url.protocol === 'http:' && !outboundAllow.hasHost(host) && !outboundAllow.hasRanges) throw refusedPlain(url);
+    return url;
+  }
+
+  /**
+   * As `checkUrl`, and looks where the name leads now, so that whoever enters a URL hears at once that it can't be reached. A name that is
+   * not known, or not in time, is no reason to refuse it.
+   * @throws OutboundError URL_REFUSED, ADDRESS_REFUSED
+   */
+  async checkTarget(text: string): Promise<URL> {
+    const url = this.checkUrl(text);
+    const host = hostOf(url);
+    if (isIP(host)) return url;
+    const late = new Promise<LookupAddress[]>((resolve) => setTimeout(resolve, LOOK_UP_MS, []).unref());
+    const found = new Promise<LookupAddress[]>((resolve) =>
+      this.resolve(host, (error, addresses) => resolve(error ? [] : addresses)),
+    );
+    for (const { address } of await Promise.race([found, late])) this.checkAddress(url, host, address);
     return url;
   }
 
