@@ -317,6 +317,8 @@ describe('a source', () => {
       lockTimeoutMs: 60_000,
       statementTimeoutMs: 0,
       maxRunMs: 43_200_000,
+      alerts: { rowsDroppedPercent: 40, sizeDroppedPercent: 50, tableLost: true },
+      targets: { rpoMinutes: null, rtoMinutes: null },
       serverVersion: null,
       createdAt: expect.any(String),
       updatedAt: expect.any(String),
