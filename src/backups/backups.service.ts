@@ -144,7 +144,7 @@ export class BackupsService {
       await this.changes.record(trx, caller, 'backup.canceled', id, {});
       return this.runs.cancel(trx, caller.organizationId, 'backup', id);
     });
-    if (ended) await this.runs.tell('backup', 'canceled', id);
+    await this.runs.canceled('backup', id, ended);
     await this.changes.committed(caller, 'backup', id, ['backups']);
     return this.get(caller.organizationId, id);
   }

@@ -40,7 +40,7 @@ export class RunControl {
   }
 
   /**
-   * Ends a queued run at once, and asks a running one to stop.
+   * Ends a queued run at once, and asks a running one to stop; call `canceled` when that has committed.
    * @returns whether it has ended now
    * @throws NOT_FOUND, CONFLICT when it has ended already
    */
@@ -52,6 +52,12 @@ export class RunControl {
     await this.runs.end(trx, kind, id, 'canceled', null);
     await this.events.record(trx, kind, 'canceled', id, this.recovery.handlerOf(kind));
     return true;
+  }
+
+  /** After the commit of `cancel`: a run in this process hears of it now, one in another by its next heartbeat. @param ended what `cancel` gave */
+  async canceled(kind: RunKind, id: string, ended: boolean): Promise<void> {
+    if (ended) await this.tell(kind, 'canceled', id);
+    for (const run of this.recovery.heldHere) if (run.id === id) run.stop('canceled');
   }
 
   /** Every attempt at these runs, the oldest first. */

@@ -106,7 +106,7 @@ export class RestoresService {
       await this.changes.record(trx, caller, 'restore.canceled', id);
       return this.runs.cancel(trx, caller.organizationId, 'restore', id);
     });
-    if (ended) await this.runs.tell('restore', 'canceled', id);
+    await this.runs.canceled('restore', id, ended);
     await this.changes.committed(caller, 'restore', id, ['restores']);
     return this.get(caller.organizationId, id);
   }
