@@ -52,6 +52,8 @@ async function createApp(foundation: Foundation): Promise<NestExpressApplication
   const app = await NestFactory.create<NestExpressApplication>(AppModule.with(foundation), {
     bufferLogs: true,
     bodyParser: false,
+    // A webhook's signature is over the exact bytes.
+    rawBody: true,
     forceCloseConnections: true,
     abortOnError: false,
   });

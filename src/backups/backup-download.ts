@@ -11,6 +11,7 @@ import type { ManifestArtifact } from '../engine/artifact/manifest.js';
 import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { objectKey } from '../engine/store/layout.js';
 import { ServerKeys } from '../keys/server-keys.js';
+import { refuseExternal } from './backup.js';
 import type { DownloadDto } from './backup.dto.js';
 import { type ArtifactRow, type BackupRow, BackupsRepository } from './backups.repository.js';
 
@@ -33,6 +34,7 @@ export class BackupDownload {
   ) {}
 
   async send(caller: Identity, backup: BackupRow, dto: DownloadDto, asked: AskedRange, response: Response): Promise<void> {
+    refuseExternal(backup);
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones have artifacts.`);
     const artifact = await this.choose(backup, dto, response);

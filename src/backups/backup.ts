@@ -1,3 +1,5 @@
+import { Errors } from '../common/errors.js';
+
 /** Parts of a backup. */
 export const COMPONENTS = ['database', 'config'] as const;
 export type Component = (typeof COMPONENTS)[number];
@@ -14,3 +16,16 @@ export const COMPONENTS_OF_TYPE: Readonly<Record<BackupType, readonly Component[
   database: ['database'],
   config: ['config'],
 };
+
+/** What others have made can be counted and told of, but nothing of it is here. @throws PRECONDITION_FAILED */
+export function refuseExternal({ id, origin }: { id: string; origin: string }): void {
+  if (origin !== 'external') return;
+  throw Errors.precondition(
+    `The backup ${id} was made elsewhere and only reported here: this server holds no artifact of it. Use the tool that made it.`,
+  );
+}
+
+/** What a report's id is remembered by; no request can send such a key, since it holds a space. */
+export function externalKey(id: string): string {
+  return `external ${id}`;
+}

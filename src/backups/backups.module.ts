@@ -10,6 +10,7 @@ import { BackupsController } from './backups.controller.js';
 import { BackupsRepository } from './backups.repository.js';
 import { BackupsService } from './backups.service.js';
 import { CatalogCatchUp } from './catalog-catch-up.js';
+import { ExternalBackups } from './external-backups.js';
 import { ManifestImport } from './manifest-import.js';
 
 @Module({
@@ -25,7 +26,8 @@ import { ManifestImport } from './manifest-import.js';
     BackupSweeper,
     CatalogCatchUp,
     ManifestImport,
+    ExternalBackups,
   ],
-  exports: [BackupsService],
+  exports: [BackupsService, ExternalBackups],
 })
 export class BackupsModule {}

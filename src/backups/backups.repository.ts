@@ -3,6 +3,7 @@ import { type Selectable, sql } from 'kysely';
 import { Catalog, type Db, json, type Trx } from '../catalog/catalog.js';
 import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables } from '../catalog/tables.js';
+import { externalKey } from './backup.js';
 import type { ListBackupsDto } from './backup.dto.js';
 
 export type BackupRow = Selectable<CatalogTables['backups']>;
@@ -76,6 +77,22 @@ export class BackupsRepository {
       .selectAll()
       .where('organization_id', '=', organizationId)
       .where('idempotency_key', '=', key)
+      .executeTakeFirst();
+  }
+
+  /** Lets reports of one id through one after the other, until the transaction ends. */
+  async lockReport(trx: Trx, organizationId: string, id: string): Promise<void> {
+    await sql`SELECT pg_advisory_xact_lock(hashtextextended(${`${organizationId} ${externalKey(id)}`}, 0))`.execute(trx);
+  }
+
+  /** By the id under which it was reported from outside, where that is another one. */
+  async findReported(organizationId: string, id: string, db: Db | Trx = this.catalog.db): Promise<BackupRow | undefined> {
+    return db
+      .selectFrom('backups')
+      .selectAll()
+      .where('organization_id', '=', organizationId)
+      .where('idempotency_key', '=', externalKey(id))
+      .where('purge_started_at', 'is', null)
       .executeTakeFirst();
   }
 

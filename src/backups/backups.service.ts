@@ -7,7 +7,7 @@ import { CacheService } from '../common/cache/cache.service.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
-import { newTimedId, timedIdPattern } from '../common/identifiers.js';
+import { BACKUP_ID, newTimedId } from '../common/identifiers.js';
 import { backupPrefix } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { hasEnded } from '../jobs/run.js';
@@ -16,8 +16,6 @@ import { SourcesService } from '../sources/sources.service.js';
 import { type BackupType, COMPONENTS_OF_TYPE } from './backup.js';
 import type { CreateBackupDto, ListBackupsDto } from './backup.dto.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
-
-const ID = timedIdPattern('backup');
 
 /** Backups: asked for, listed, canceled, pinned, thrown away and brought back. */
 @Injectable()
@@ -46,7 +44,9 @@ export class BackupsService {
 
   /** @throws VALIDATION_ERROR before anything is looked up when it is no id at all, NOT_FOUND */
   async get(organizationId: string, id: string, db?: Db | Trx): Promise<BackupRow> {
-    const row = await this.backups.find(organizationId, assertBackupId(id), db);
+    const row =
+      (await this.backups.find(organizationId, assertBackupId(id), db)) ??
+      (await this.backups.findReported(organizationId, id, db));
     if (!row) throw Errors.notFound('backup', id);
     return row;
   }
@@ -202,7 +202,7 @@ const UNIQUE_VIOLATION = '23505';
 
 /** Anything that is not exactly an id is refused before it touches anything. @throws VALIDATION_ERROR */
 function assertBackupId(id: string): string {
-  if (ID.test(id)) return id;
+  if (BACKUP_ID.test(id)) return id;
   throw Errors.validation({ id: 'is not the id of a backup (backup_2025-12-22_14-30-00_k7m2qd)' });
 }
 

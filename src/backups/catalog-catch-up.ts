@@ -28,6 +28,8 @@ interface KnownBackup {
   inTrash: boolean;
   isBeingPurged: boolean;
   broken: boolean;
+  /** Made elsewhere: nothing of it is expected at a destination. */
+  isExternal: boolean;
   /** Whether its artifacts and tables are all there. */
   isWhole: boolean;
 }
@@ -86,6 +88,7 @@ export class CatalogCatchUp implements OnModuleInit {
     const present = new Set([...folders.values()].map(({ backup }) => backup));
     for (const row of known.values()) {
       if (row.status !== 'completed' || present.has(row.id) || row.inTrash || row.isBeingPurged || row.broken) continue;
+      if (row.isExternal) continue;
       await this.markBroken(row.id, rebuild);
       found.broken += 1;
     }
@@ -148,7 +151,16 @@ export class CatalogCatchUp implements OnModuleInit {
             .as('t'),
         (join) => join.onRef('t.backup_id', '=', 'b.id'),
       )
-      .select(['b.id', 'b.status', 'b.broken', 'b.deleted_at', 'b.purge_started_at', 'b.table_count', 'b.manifest_sha256'])
+      .select([
+        'b.id',
+        'b.status',
+        'b.origin',
+        'b.broken',
+        'b.deleted_at',
+        'b.purge_started_at',
+        'b.table_count',
+        'b.manifest_sha256',
+      ])
       .select(['a.count as artifacts', 't.count as tables'])
       .execute();
     return new Map(
@@ -159,6 +171,7 @@ export class CatalogCatchUp implements OnModuleInit {
           status: row.status,
           manifestSha256: row.manifest_sha256,
           broken: row.broken,
+          isExternal: row.origin === 'external',
           inTrash: row.deleted_at !== null,
           isBeingPurged: row.purge_started_at !== null,
           isWhole: Number(row.artifacts ?? 0) > 0 && Number(row.tables ?? 0) === row.table_count,

@@ -17,6 +17,9 @@ export function timedIdPattern(prefix: string): RegExp {
   return new RegExp(`^${prefix}_\\d{4}-\\d{2}-\\d{2}_\\d{2}-\\d{2}-\\d{2}_[a-z0-9]{6}$`);
 }
 
+/** A backup's id; those that are reported from outside may lack the suffix. */
+export const BACKUP_ID = /^backup_\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}(_[a-z0-9]{6})?$/;
+
 /** A short random id with a prefix that tells its kind, such as `src_…`; 80 random bits. */
 export function newId(prefix: string): string {
   return `${prefix}_${randomBytes(10).toString('hex')}`;

@@ -1,4 +1,5 @@
 import { OutboundAllow } from '../common/outbound/outbound-allow.js';
+import { webhookSettings, type WebhookSettings } from './webhook-settings.js';
 import { notificationSettings, type NotificationSettings } from './notification-settings.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
@@ -49,6 +50,8 @@ export abstract class Settings {
   abstract readonly outboundAllow: OutboundAllow;
   /** `PUBLIC_URL`, `SMTP_URL`, `SLACK_WEBHOOK_URL`, `DISCORD_WEBHOOK_URL`: where and by what people are told. */
   abstract readonly notifications: NotificationSettings;
+  /** `WEBHOOK_SECRET`, `WEBHOOK_SIGNATURE_MODES`: backups that are reported from elsewhere. */
+  abstract readonly webhooks: WebhookSettings;
   /** `CORS_ORIGINS`: origins that browsers may call from; empty turns CORS off. */
   abstract readonly corsOrigins: readonly string[];
   /** `TRUST_PROXY`: number of reverse proxies in front whose X-Forwarded-For counts. */
@@ -104,6 +107,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     shutdownGraceSeconds: read.integer('SHUTDOWN_GRACE_SECONDS', 20, 0, 3600),
     outboundAllow: outboundAllow(read),
     notifications: notificationSettings(read),
+    webhooks: webhookSettings(read),
     corsOrigins: origins(read),
     trustProxy: read.integer('TRUST_PROXY', 0, 0, 10),
     requireHttps: read.boolean('REQUIRE_HTTPS', false),

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
+import { refuseExternal } from '../backups/backup.js';
 import type { BackupRow } from '../backups/backups.repository.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
@@ -94,6 +95,7 @@ export class RestoresService {
     const backup = await this.backups.get(caller.organizationId, backupId);
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be restored.`);
+    refuseExternal(backup);
     if (backup.components.includes('database')) return backup;
     throw Errors.precondition(
       `The backup ${backupId} is of type ${backup.type} and has no component database; its files can be downloaded.`,

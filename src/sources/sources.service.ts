@@ -31,9 +31,14 @@ export class SourcesService {
 
   /** @throws NOT_FOUND */
   async get(organizationId: string, idOrName: string): Promise<SourceRow> {
-    const row = await this.sources.find(organizationId, idOrName);
+    const row = await this.find(organizationId, idOrName);
     if (!row) throw Errors.notFound('source', idOrName);
     return row;
+  }
+
+  /** By id or name; undefined when there is none. */
+  async find(organizationId: string, idOrName: string): Promise<SourceRow | undefined> {
+    return this.sources.find(organizationId, idOrName);
   }
 
   /** The named source, or the only one. @throws NOT_FOUND, VALIDATION_ERROR when one has to be named */

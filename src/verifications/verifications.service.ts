@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
+import { refuseExternal } from '../backups/backup.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
@@ -36,6 +37,7 @@ export class VerificationsService {
     const backup = await this.backups.get(caller.organizationId, backupId);
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be verified.`);
+    refuseExternal(backup);
     const level = dto.level ?? (this.keys.holdsIdentity ? HIGHEST_LEVEL : 1);
     if (level >= 2 && !this.keys.holdsIdentity)
       throw Errors.precondition(

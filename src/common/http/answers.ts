@@ -16,9 +16,10 @@ import {
 import { ErrorAnswerDto, PageMetaDto } from './answers.dto.js';
 
 /** Errors that only some routes answer with. */
-type SomeError = 404 | 409 | 422 | 503;
+type SomeError = 401 | 404 | 409 | 422 | 503;
 
 const SOME_ERRORS = {
+  401: ApiUnauthorizedResponse({ type: ErrorAnswerDto, description: 'Nothing proves who has sent it' }),
   404: ApiNotFoundResponse({ type: ErrorAnswerDto, description: 'There is no such thing in this organization' }),
   409: ApiConflictResponse({ type: ErrorAnswerDto, description: 'It is in a state that does not allow this' }),
   422: ApiUnprocessableEntityResponse({
