@@ -29,6 +29,7 @@ import type { ServerKeys } from './keys/server-keys.js';
 import { OutboxModule } from './outbox/outbox.module.js';
 import { NotificationsModule } from './notifications/notifications.module.js';
 import { RestoresModule } from './restores/restores.module.js';
+import { SchedulesModule } from './schedules/schedules.module.js';
 import { SourcesModule } from './sources/sources.module.js';
 import { StatusModule } from './status/status.module.js';
 import { VerificationsModule } from './verifications/verifications.module.js';
@@ -68,6 +69,7 @@ export class AppModule {
         SourcesModule,
         NotificationsModule,
         AlertsModule,
+        SchedulesModule,
         ComparisonsModule,
         BackupsModule,
         RestoresModule,

@@ -28,8 +28,8 @@ export function toBackup(row: BackupRow): BackupDto {
     broken: row.broken,
     brokenCause: row.broken_cause,
     deletedAt: row.deleted_at?.toISOString() ?? null,
-    schedule: null,
-    scheduledFor: null,
+    schedule: row.schedule_id === null ? null : { id: row.schedule_id, name: row.schedule_name ?? '' },
+    scheduledFor: row.scheduled_for?.toISOString() ?? null,
   };
 }
 

@@ -10,6 +10,27 @@ export type BackupRow = Selectable<CatalogTables['backups']>;
 export type ArtifactRow = Selectable<CatalogTables['artifacts']>;
 export type BackupTableRow = Selectable<CatalogTables['backup_tables']>;
 
+/** A backup that is about to be queued. */
+export interface NewBackup {
+  id: string;
+  organizationId: string;
+  sourceId: string;
+  sourceName: string;
+  type: string;
+  origin: string;
+  components: readonly string[];
+  compress: boolean;
+  label: string | null;
+  tags: readonly string[];
+  pinned: boolean;
+  prefix: string;
+  idempotencyKey: string | null;
+  requestHash: string | null;
+  requestedBy: object;
+  /** The schedule that makes it, and for which time slot. */
+  schedule?: { id: string; name: string; slot: Date | null };
+}
+
 const ROWS_PER_INSERT = 500;
 
 const SORTS = {
@@ -96,48 +117,41 @@ export class BackupsRepository {
       .executeTakeFirst();
   }
 
-  async insert(
-    trx: Trx,
-    row: {
-      id: string;
-      organizationId: string;
-      sourceId: string;
-      sourceName: string;
-      type: string;
-      origin: string;
-      components: readonly string[];
-      compress: boolean;
-      label: string | null;
-      tags: string[];
-      pinned: boolean;
-      prefix: string;
-      idempotencyKey: string | null;
-      requestHash: string | null;
-      requestedBy: object;
-    },
-  ): Promise<BackupRow> {
+  async insert(trx: Trx, backup: NewBackup): Promise<BackupRow> {
+    const [row] = await this.insertAll(trx, [backup]);
+    if (!row) throw new Error(`The backup ${backup.id} was not inserted`);
+    return row;
+  }
+
+  /** Several at once, in their order. */
+  async insertAll(trx: Trx, backups: readonly NewBackup[]): Promise<BackupRow[]> {
     return trx
       .insertInto('backups')
-      .values({
-        id: row.id,
-        organization_id: row.organizationId,
-        status: 'queued',
-        source_id: row.sourceId,
-        source_name: row.sourceName,
-        type: row.type,
-        origin: row.origin,
-        components: [...row.components],
-        compress: row.compress,
-        label: row.label,
-        tags: row.tags,
-        pinned: row.pinned,
-        prefix: row.prefix,
-        idempotency_key: row.idempotencyKey,
-        request_hash: row.requestHash,
-        requested_by: json(row.requestedBy),
-      })
+      .values(
+        backups.map((backup) => ({
+          id: backup.id,
+          organization_id: backup.organizationId,
+          status: 'queued',
+          source_id: backup.sourceId,
+          source_name: backup.sourceName,
+          type: backup.type,
+          origin: backup.origin,
+          components: [...backup.components],
+          compress: backup.compress,
+          label: backup.label,
+          tags: [...backup.tags],
+          pinned: backup.pinned,
+          prefix: backup.prefix,
+          idempotency_key: backup.idempotencyKey,
+          request_hash: backup.requestHash,
+          requested_by: json(backup.requestedBy),
+          schedule_id: backup.schedule?.id ?? null,
+          schedule_name: backup.schedule?.name ?? null,
+          scheduled_for: backup.schedule?.slot ?? null,
+        })),
+      )
       .returningAll()
-      .executeTakeFirstOrThrow();
+      .execute();
   }
 
   async artifacts(backupId: string): Promise<ArtifactRow[]> {

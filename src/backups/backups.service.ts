@@ -12,10 +12,24 @@ import { backupPrefix } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { hasEnded } from '../jobs/run.js';
 import { RunControl } from '../jobs/run-control.js';
+import type { QueuedRun } from '../jobs/run-events.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { type BackupType, COMPONENTS_OF_TYPE } from './backup.js';
+import { toBackup } from './backup-view.js';
 import type { CreateBackupDto, ListBackupsDto } from './backup.dto.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
+
+/** A backup that a schedule asks for. */
+export interface ScheduledBackup {
+  organizationId: string;
+  source: { id: string; name: string };
+  type: BackupType;
+  compress: boolean;
+  label: string | null;
+  tags: readonly string[];
+  schedule: { id: string; name: string; slot: Date | null };
+  requestedBy: object;
+}
 
 /** Backups: asked for, listed, canceled, pinned, thrown away and brought back. */
 @Injectable()
@@ -135,6 +149,52 @@ export class BackupsService {
     });
     await this.runs.queued('backup', id);
     return backup;
+  }
+
+  /**
+   * Queues backups for schedules, all in the transaction given; call `announce` when it has committed.
+   * @returns them in the order of the orders
+   */
+  async enqueueScheduled(trx: Trx, orders: readonly ScheduledBackup[]): Promise<QueuedRun[]> {
+    const now = new Date();
+    const rows = await this.backups.insertAll(
+      trx,
+      orders.map((order) => {
+        const id = newTimedId('backup', now);
+        return {
+          id,
+          organizationId: order.organizationId,
+          sourceId: order.source.id,
+          sourceName: order.source.name,
+          type: order.type,
+          origin: 'schedule',
+          components: COMPONENTS_OF_TYPE[order.type],
+          compress: order.compress,
+          label: order.label,
+          tags: order.tags,
+          pinned: false,
+          prefix: this.prefixOf(order.organizationId, order.source.id, id),
+          idempotencyKey: null,
+          requestHash: null,
+          requestedBy: order.requestedBy,
+          schedule: order.schedule,
+        };
+      }),
+    );
+    const queued = rows.map((row) => ({
+      id: row.id,
+      organizationId: row.organization_id,
+      backupId: row.id,
+      source: { id: row.source_id ?? '', name: row.source_name ?? '' },
+      data: { backup: toBackup(row) },
+    }));
+    await this.runs.enqueueAll(trx, 'backup', queued);
+    return queued;
+  }
+
+  /** Tells those in this process of queued backups, once they are committed. */
+  announce(backups: readonly QueuedRun[]): Promise<void> {
+    return this.runs.allQueued('backup', backups);
   }
 
   /** Ends a queued backup at once; a running one as soon as its worker hears of it. */

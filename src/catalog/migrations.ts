@@ -2,6 +2,7 @@ import { StartError } from '../common/start-error.js';
 import { type Kysely, sql } from 'kysely';
 import { foundation } from './migrations/0001-foundation.js';
 import { notifications } from './migrations/0009-notifications.js';
+import { schedules } from './migrations/0003-schedules.js';
 import { hooks } from './migrations/0005-hooks.js';
 import { alerts } from './migrations/0008-alerts.js';
 import type { CatalogTables } from './tables.js';
@@ -9,6 +10,7 @@ import type { CatalogTables } from './tables.js';
 /** Forward only, in this order. A migration that has landed is never edited. */
 const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void> }[] = [
   foundation,
+  schedules,
   hooks,
   alerts,
   notifications,

@@ -15,6 +15,8 @@ export interface CatalogTables {
   attempts: AttemptsTable;
   audit_entries: AuditEntriesTable;
   alerts: AlertsTable;
+  schedules: SchedulesTable;
+  schedule_runs: ScheduleRunsTable;
   notification_channels: NotificationChannelsTable;
   notification_deliveries: NotificationDeliveriesTable;
   notification_states: NotificationStatesTable;
@@ -40,6 +42,8 @@ interface InstallationTable {
   created_at: Generated<Date>;
   /** When an operator said that the decryption key is kept elsewhere too. */
   keys_saved_at: NullableTimestamp;
+  /** When the default schedules were made; never again after that. */
+  schedules_made_at: NullableTimestamp;
 }
 
 interface OrganizationsTable {
@@ -153,6 +157,11 @@ interface BackupsTable extends RunColumns {
   server_version: string | null;
   omissions: JsonColumn<object[] | null>;
   large_objects: JsonColumn<object | null>;
+  /** The schedule that made it, which may be gone by now. */
+  schedule_id: string | null;
+  schedule_name: string | null;
+  /** The time slot it was made for; null when it was started by hand. */
+  scheduled_for: NullableTimestamp;
   /** Key of the folder at the destination, from its root. */
   prefix: string;
   /** SHA-256 of the exact bytes of the manifest, known before the manifest is written. */
@@ -419,4 +428,59 @@ interface NotificationStatesTable {
   /** What all is well with, or not: such as backup:<source id>. */
   about: string;
   state: string;
+}
+
+interface SchedulesTable {
+  id: string;
+  organization_id: string;
+  name: string;
+  /** Null for status checks of every source. */
+  source_id: string | null;
+  action: string;
+  type: string;
+  compress: boolean;
+  label: string | null;
+  tags: string[];
+  destinations: string[];
+  cron: string;
+  timezone: string;
+  enabled: boolean;
+  jitter_seconds: number;
+  missed_runs: string;
+  overlap: string;
+  verify_level: number;
+  /** Name or id of a retention policy. */
+  retention_policy: string | null;
+  max_attempts: number;
+  retry_delay_seconds: number;
+  /** The next time by the cron expression; null when there is none. */
+  next_slot: NullableTimestamp;
+  /** When that slot begins: jitter is added. */
+  due_at: NullableTimestamp;
+  last_run_at: NullableTimestamp;
+  last_status: string | null;
+  run_count: Generated<number>;
+  failure_count: Generated<number>;
+  missed_count: Generated<number>;
+  skipped_count: Generated<number>;
+  created_at: Generated<Date>;
+  updated_at: Generated<Date>;
+}
+
+interface ScheduleRunsTable {
+  id: string;
+  schedule_id: string;
+  /** The time slot; null for one that was started by hand. */
+  slot: NullableTimestamp;
+  trigger: string;
+  attempt: Generated<number>;
+  status: string;
+  /** When a waiting retry begins. */
+  due_at: NullableTimestamp;
+  backup_id: string | null;
+  /** Slots before this one that nobody ran. */
+  missed: Generated<number>;
+  note: string | null;
+  created_at: Generated<Date>;
+  finished_at: NullableTimestamp;
 }

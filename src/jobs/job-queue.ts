@@ -66,6 +66,13 @@ export class JobQueue implements OnApplicationBootstrap {
     await this.boss.send(kind, { runId } satisfies RunJob, { db: fromKysely(trx) });
   }
 
+  /** Queues many runs at once, in the transaction that wrote their rows. */
+  async enqueueAll(trx: Trx, kind: RunKind, runIds: readonly string[]): Promise<void> {
+    await this.start();
+    const jobs = runIds.map((runId) => ({ data: { runId } satisfies RunJob }));
+    await this.boss.insert(kind, jobs, { db: fromKysely(trx) });
+  }
+
   /** Wakes this process's worker, so that a job just committed doesn't wait for the next poll. */
   wake(kind: RunKind): void {
     const worker = this.workers.get(kind);

@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import type { Trx } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
 import { JobQueue } from './job-queue.js';
-import { RunEvents, type RunEventVerb } from './run-events.js';
+import { type QueuedRun, RunEvents, type RunEventVerb } from './run-events.js';
 import { RunRecovery } from './run-recovery.js';
 import { hasEnded, type RunKind } from './run.js';
 import { type RunRow, RunsRepository } from './runs.repository.js';
@@ -21,6 +21,23 @@ export class RunControl {
   async enqueue(trx: Trx, kind: RunKind, id: string): Promise<void> {
     await this.queue.enqueue(trx, kind, id);
     await this.events.record(trx, kind, 'queued', id, this.recovery.handlerOf(kind));
+  }
+
+  /** As `enqueue`, for many runs at once; call `allQueued` when it has committed. */
+  async enqueueAll(trx: Trx, kind: RunKind, runs: readonly QueuedRun[]): Promise<void> {
+    await this.queue.enqueueAll(
+      trx,
+      kind,
+      runs.map(({ id }) => id),
+    );
+    await this.events.recordAll(trx, kind, 'queued', runs);
+  }
+
+  /** As `queued`, for many runs at once. */
+  async allQueued(kind: RunKind, runs: readonly QueuedRun[]): Promise<void> {
+    if (runs.length === 0) return;
+    this.queue.wake(kind);
+    await this.events.tellQueued(kind, runs);
   }
 
   /** After the commit: listeners hear of the run, and a worker here need not wait for its next poll. */

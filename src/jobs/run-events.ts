@@ -10,6 +10,16 @@ import { RUN_TABLES, type RunKind } from './run.js';
 
 export type RunEventVerb = 'queued' | 'started' | 'completed' | 'failed' | 'canceled' | 'requeued';
 
+/** A run that was just queued, and what is told of it. */
+export interface QueuedRun {
+  id: string;
+  organizationId: string;
+  backupId: string;
+  source: { id: string; name: string } | null;
+  /** In the shapes that the API answers with. */
+  data: object;
+}
+
 /** Tells caches and the bus what became of a run, with the same fields for every kind. */
 @Injectable()
 export class RunEvents {
@@ -31,8 +41,24 @@ export class RunEvents {
     await this.outbox.record(trx, { organizationId, type: `${kind}.${verb}`, subject: backupId, data });
   }
 
-  /** Tells those in this process, once it has committed. */
+  /** As `record`, for many runs at once; the caller knows what is to be told of each. */
+  async recordAll(trx: Trx, kind: RunKind, verb: Exclude<RunEventVerb, 'requeued'>, runs: readonly QueuedRun[]): Promise<void> {
+    const type = `${kind}.${verb}` as const;
+    await this.outbox.recordAll(
+      trx,
+      runs.map(({ organizationId, backupId, data }) => ({ organizationId, type, subject: backupId, data })),
+    );
+  }
 
+  /** As `tell`, of many queued runs whose rows the caller has at hand. */
+  async tellQueued(kind: RunKind, runs: readonly QueuedRun[]): Promise<void> {
+    for (const organizationId of new Set(runs.map((run) => run.organizationId)))
+      await this.cache.invalidate(organizationId, [RUN_TABLES[kind]]);
+    for (const { id, data: _, ...run } of runs)
+      this.bus.emit(`${kind}.queued`, { runId: id, ...run, attempt: 0, durationMs: null, error: null });
+  }
+
+  /** Tells those in this process, once it has committed. */
   async tell(
     kind: RunKind,
     verb: RunEventVerb,

@@ -12,8 +12,8 @@ const HAND_OVER_LOCK = 7_239_410_120;
 export class OutboxRepository {
   constructor(private readonly catalog: Catalog) {}
 
-  async insert(db: Db | Trx, row: Insertable<CatalogTables['outbox']>): Promise<void> {
-    await db.insertInto('outbox').values(row).execute();
+  async insert(db: Db | Trx, rows: readonly Insertable<CatalogTables['outbox']>[]): Promise<void> {
+    await db.insertInto('outbox').values(rows).execute();
   }
 
   /**

@@ -32,18 +32,23 @@ export class Outbox {
   ) {}
 
   /** Records an event; without a transaction, in one of its own. */
-  async record(trx: Trx | undefined, event: DomainEvent): Promise<void> {
+  record(trx: Trx | undefined, event: DomainEvent): Promise<void> {
+    return this.recordAll(trx, [event]);
+  }
+
+  /** Records several events, in their order. */
+  async recordAll(trx: Trx | undefined, events: readonly DomainEvent[]): Promise<void> {
+    if (events.length === 0) return;
     const occurredAt = new Date();
-    const { organizationId, type, subject, data } = event;
-    const body = JSON.stringify({ type, timestamp: occurredAt.toISOString(), data });
-    await this.outbox.insert(trx ?? this.catalog.db, {
+    const rows = events.map(({ organizationId, type, subject, data }) => ({
       id: newId('evt'),
       organization_id: organizationId,
       type,
       subject,
-      body,
+      body: JSON.stringify({ type, timestamp: occurredAt.toISOString(), data }),
       occurred_at: occurredAt,
-    });
+    }));
+    await this.outbox.insert(trx ?? this.catalog.db, rows);
     await this.signals.notify(OUTBOX_CHANNEL, '', trx);
     // The embedded catalog serves one at a time: whoever is woken now looks after this transaction.
     if (this.catalog.embedded) for (const listener of this.listeners) setImmediate(listener);

@@ -53,6 +53,12 @@ export class SourcesRepository {
       .executeTakeFirst();
   }
 
+  /** Every source, or the one with this id; the oldest first. */
+  async all(organizationId: string, id: string | null): Promise<SourceRow[]> {
+    const query = this.living(organizationId).selectAll().orderBy('created_at').orderBy('id');
+    return (id === null ? query : query.where('id', '=', id)).execute();
+  }
+
   /** Up to two, to tell one from several. */
   async firstTwo(organizationId: string): Promise<SourceRow[]> {
     return this.living(organizationId).selectAll().orderBy('created_at').limit(2).execute();
@@ -105,5 +111,7 @@ export class SourcesRepository {
       .where('organization_id', '=', organizationId)
       .where('id', '=', id)
       .execute();
+    // What ran by the clock for it has nothing to run for any more.
+    await trx.deleteFrom('schedules').where('organization_id', '=', organizationId).where('source_id', '=', id).execute();
   }
 }

@@ -41,6 +41,11 @@ export class SourcesService {
     return this.sources.find(organizationId, idOrName);
   }
 
+  /** Every source of the organization, or the one with this id; the oldest first. */
+  all(organizationId: string, id: string | null): Promise<SourceRow[]> {
+    return this.sources.all(organizationId, id);
+  }
+
   /** The named source, or the only one. @throws NOT_FOUND, VALIDATION_ERROR when one has to be named */
   async getOrOnly(organizationId: string, idOrName: string | undefined): Promise<SourceRow> {
     if (idOrName !== undefined) return this.get(organizationId, idOrName);

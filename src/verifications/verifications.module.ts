@@ -9,5 +9,6 @@ import { VerificationsService } from './verifications.service.js';
   imports: [BackupsModule],
   controllers: [VerificationsController],
   providers: [VerificationsService, VerificationsRepository, VerificationRunner],
+  exports: [VerificationsService],
 })
 export class VerificationsModule {}

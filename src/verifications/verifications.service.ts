@@ -3,8 +3,9 @@ import { Changes } from '../audit/changes.js';
 import { actorOf, type Identity } from '../auth/identity.js';
 import { refuseExternal } from '../backups/backup.js';
 import { BackupsService } from '../backups/backups.service.js';
-import { Catalog } from '../catalog/catalog.js';
+import { Catalog, type Trx } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
+import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import { RunControl } from '../jobs/run-control.js';
 import { ServerKeys } from '../keys/server-keys.js';
@@ -31,6 +32,25 @@ export class VerificationsService {
     const row = await this.verifications.find(organizationId, id);
     if (!row) throw Errors.notFound('verification', id);
     return row;
+  }
+
+  /** Queues a verification on the server's own account, in the transaction given; the level is what the server has keys for. */
+  async enqueue(trx: Trx, organizationId: string, backupId: string, level: number): Promise<string> {
+    const id = newTimedId('verification', new Date());
+    await this.verifications.insert(trx, {
+      id,
+      organizationId,
+      backupId,
+      level: this.keys.holdsIdentity ? Math.min(level, HIGHEST_LEVEL) : Math.min(level, 1),
+      requestedBy: SYSTEM_ACTOR,
+    });
+    await this.runs.enqueue(trx, 'verification', id);
+    return id;
+  }
+
+  /** Tells those in this process of a queued verification, once it is committed. */
+  announce(id: string): Promise<void> {
+    return this.runs.queued('verification', id);
   }
 
   async create(caller: Identity, backupId: string, dto: CreateVerificationDto): Promise<VerificationRow> {

@@ -20,6 +20,20 @@ interface ChangeEvent {
   resourceId: string;
 }
 
+/** Something that runs by the clock. */
+interface ScheduleEvent {
+  organizationId: string;
+  scheduleId: string;
+  name: string;
+}
+
+/** What a status check found. */
+interface StatusEvent {
+  organizationId: string;
+  scheduleId: string;
+  problems: readonly string[];
+}
+
 /** Every event of the server by its name: who listens (logs, cache, later webhooks and notifications) hangs on this. */
 export interface EventMap {
   'backup.queued': RunEvent;
@@ -41,6 +55,9 @@ export interface EventMap {
   'verification.canceled': RunEvent;
   'verification.requeued': RunEvent;
   'webhook.disabled': { organizationId: string; endpointId: string; reason: string };
+  'schedule.missed': ScheduleEvent;
+  'status.degraded': StatusEvent;
+  'status.recovered': StatusEvent;
   'api.changed': ChangeEvent;
 }
 

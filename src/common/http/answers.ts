@@ -32,23 +32,25 @@ const SOME_ERRORS = {
 /** Documents a route's answer in its envelope, and every error it can give; successes are always 200. */
 export function Answers(
   model: Type,
-  options: { or?: Type; page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {},
+  options: { or?: Type; orOne?: Type; page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {},
 ) {
   const item = options.or
     ? { oneOf: [{ $ref: getSchemaPath(model) }, { $ref: getSchemaPath(options.or) }] }
     : { $ref: getSchemaPath(model) };
   const many = options.page === true || options.list === true;
+  const data = many ? { type: 'array', items: item } : item;
+  const { orOne } = options;
   return applyDecorators(
     HttpCode(200),
-    ApiExtraModels(model, ...(options.or ? [options.or] : []), PageMetaDto),
+    ApiExtraModels(model, ...(options.or ? [options.or] : []), ...(orOne ? [orOne] : []), PageMetaDto),
     ApiOkResponse({
       description: 'Done',
       schema: {
         type: 'object',
-        required: ['success', 'data', ...(options.page ? ['meta'] : [])],
+        required: ['success', 'data', ...(options.page && !orOne ? ['meta'] : [])],
         properties: {
           success: { type: 'boolean', enum: [true] },
-          data: many ? { type: 'array', items: item } : item,
+          data: orOne ? { oneOf: [data, { $ref: getSchemaPath(orOne) }] } : data,
           ...(options.page ? { meta: { $ref: getSchemaPath(PageMetaDto) } } : {}),
         },
       },

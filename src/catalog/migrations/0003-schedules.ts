@@ -1,0 +1,66 @@
+import { sql, type Kysely } from 'kysely';
+
+/** What runs by the clock, and what became of each slot. */
+export const schedules = {
+  name: '0003-schedules',
+  async up(db: Kysely<unknown>): Promise<void> {
+    const statements = [
+      sql`CREATE TABLE schedules (
+        id text PRIMARY KEY,
+        organization_id text NOT NULL REFERENCES organizations(id) ON DELETE CASCADE,
+        name text NOT NULL,
+        source_id text REFERENCES sources(id),
+        action text NOT NULL CHECK (action IN ('backup','status-check')),
+        type text NOT NULL CHECK (type IN ('full','database','config')),
+        compress boolean NOT NULL,
+        label text,
+        tags text[] NOT NULL,
+        destinations text[] NOT NULL,
+        cron text NOT NULL,
+        timezone text NOT NULL,
+        enabled boolean NOT NULL,
+        jitter_seconds int NOT NULL,
+        missed_runs text NOT NULL CHECK (missed_runs IN ('run-once','skip')),
+        overlap text NOT NULL CHECK (overlap IN ('skip','queue')),
+        verify_level int NOT NULL CHECK (verify_level BETWEEN 0 AND 5),
+        retention_policy text,
+        max_attempts int NOT NULL,
+        retry_delay_seconds int NOT NULL,
+        next_slot timestamptz,
+        due_at timestamptz,
+        last_run_at timestamptz,
+        last_status text,
+        run_count int NOT NULL DEFAULT 0,
+        failure_count int NOT NULL DEFAULT 0,
+        missed_count int NOT NULL DEFAULT 0,
+        skipped_count int NOT NULL DEFAULT 0,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        updated_at timestamptz NOT NULL DEFAULT now(),
+        UNIQUE (organization_id, name))`,
+      sql`CREATE INDEX schedules_due ON schedules (due_at) WHERE enabled`,
+      sql`CREATE INDEX schedules_by_source ON schedules (source_id)`,
+      sql`CREATE TABLE schedule_runs (
+        id text PRIMARY KEY,
+        schedule_id text NOT NULL REFERENCES schedules(id) ON DELETE CASCADE,
+        slot timestamptz,
+        trigger text NOT NULL CHECK (trigger IN ('schedule','manual','retry')),
+        attempt int NOT NULL DEFAULT 1,
+        status text NOT NULL CHECK (status IN ('waiting','queued','completed','failed','canceled','missed','skipped','healthy','degraded')),
+        due_at timestamptz,
+        backup_id text,
+        missed int NOT NULL DEFAULT 0,
+        note text,
+        created_at timestamptz NOT NULL DEFAULT now(),
+        finished_at timestamptz)`,
+      // Whatever goes wrong, a slot is begun once.
+      sql`CREATE UNIQUE INDEX schedule_runs_slot ON schedule_runs (schedule_id, slot, attempt) WHERE trigger <> 'manual'`,
+      sql`CREATE INDEX schedule_runs_by_time ON schedule_runs (schedule_id, created_at DESC, id DESC)`,
+      sql`CREATE INDEX schedule_runs_open ON schedule_runs (status, due_at) WHERE status IN ('waiting','queued')`,
+      sql`CREATE INDEX schedule_runs_of_backup ON schedule_runs (backup_id)`,
+      sql`ALTER TABLE backups ADD COLUMN schedule_id text, ADD COLUMN schedule_name text, ADD COLUMN scheduled_for timestamptz`,
+      sql`CREATE INDEX backups_by_schedule ON backups (schedule_id) WHERE schedule_id IS NOT NULL`,
+      sql`ALTER TABLE installation ADD COLUMN schedules_made_at timestamptz`,
+    ];
+    for (const statement of statements) await statement.execute(db);
+  },
+};
