@@ -2,8 +2,7 @@ import { Cron } from 'croner';
 
 const FIELDS = ['minute', 'hour', 'day of the month', 'month', 'day of the week'] as const;
 const HOUR_MS = 3_600_000;
-/** No change of a zone's offset is larger. */
-const LARGEST_SHIFT_MS = 3 * HOUR_MS;
+const DAY_MS = 24 * HOUR_MS;
 /** Slots that are looked through; one of each minute for a week. */
 const MOST_SLOTS = 10_080;
 
@@ -50,15 +49,34 @@ export function isTimeZone(zone: string): boolean {
  * @returns null when there is none any more
  */
 export function slotAfter(cron: string, timezone: string, after: Date): Date | null {
-  const pattern = parse(cron, timezone);
   const isEveryHour = (cron.trim().split(/\s+/)[1] ?? '').startsWith('*');
-  let from = after;
-  for (let tries = 0; tries < 1000; tries++) {
-    const slot = pattern.nextRun(from);
-    if (slot === null || isEveryHour || !comesAgain(slot, timezone)) return slot;
-    from = slot;
+  if (isEveryHour) return parse(cron, timezone).nextRun(after);
+  // Fixed times are looked for on the wall clock, which leaves nothing out, and only then turned into moments: where a change of the
+  // clocks leaves a time out, the library drops some (lists of minutes, and times just before midnight).
+  const onTheWall = parse(cron, 'UTC');
+  let shown: Date | null = new Date(after.getTime() + offsetAt(after, timezone));
+  while ((shown = onTheWall.nextRun(shown)) !== null) {
+    const slot = momentOf(shown, timezone);
+    if (slot > after) return slot;
   }
   return null;
+}
+
+/** When a zone's clocks show a time: the first time where they do so twice, and the moment of the change where they never do. */
+function momentOf(shown: Date, timezone: string): Date {
+  const before = offsetAt(new Date(shown.getTime() - DAY_MS), timezone);
+  const later = offsetAt(new Date(shown.getTime() + DAY_MS), timezone);
+  const [early, late] = [shown.getTime() - Math.max(before, later), shown.getTime() - Math.min(before, later)];
+  for (const moment of [early, late]) {
+    if (moment + offsetAt(new Date(moment), timezone) === shown.getTime()) return new Date(moment);
+  }
+  let [from, to] = [early, late];
+  while (to - from > 1000) {
+    const middle = from + Math.floor((to - from) / 2000) * 1000;
+    if (offsetAt(new Date(middle), timezone) === later) to = middle;
+    else from = middle;
+  }
+  return new Date(to);
 }
 
 /** The next few slots. */
@@ -114,13 +132,6 @@ function parse(cron: string, timezone: string): Cron {
   if (patterns.size >= MOST_PATTERNS) patterns.clear();
   patterns.set(key, pattern);
   return pattern;
-}
-
-/** Whether the clocks showed the same time of day once before, since they were set back. */
-function comesAgain(slot: Date, timezone: string): boolean {
-  const offset = offsetAt(slot, timezone);
-  const back = offsetAt(new Date(slot.getTime() - LARGEST_SHIFT_MS), timezone) - offset;
-  return back > 0 && offsetAt(new Date(slot.getTime() - back), timezone) === offset + back;
 }
 
 const formats = new Map<string, Intl.DateTimeFormat>();
