@@ -1,8 +1,11 @@
 /**
  * Measures backups and restores against the plain programs: `npm run bench`, or `npm run bench -- --gb 4 --runs 5`.
  * Both sides run by turns, so that whatever else the machine does meets both; the medians are compared.
- * docs/BENCHMARKS.md says what each line means.
+ * `npm run bench -- --schedules 10000` measures instead how soon three servers queue that many backups of the same moment, one of them
+ * being killed in the middle. docs/BENCHMARKS.md says what each line means.
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +25,7 @@ const { values: options } = parseArgs({
     /** The built server; by default the one that is built now. */
     dist: { type: 'string' },
     'engine-process': { type: 'string' },
+    schedules: { type: 'string' },
   },
 });
 
@@ -32,7 +36,19 @@ const say = (line = '') => process.stdout.write(`${line}\n`);
 const shown = (value, digits = 2) => value.toFixed(digits);
 
 if (options['engine-process']) await runEngineProcess(new URL(options['engine-process']));
+else if (options.schedules) process.exitCode = await benchSchedules(options.schedules);
 else process.exitCode = await bench();
+
+/** The test of it, with more of them. */
+async function benchSchedules(count) {
+  if (!(Number(count) >= 1)) throw new Error('Say --schedules as a positive number.');
+  await run('npm', ['run', 'build']);
+  const jest = spawn('npm', ['run', 'jest', '--', '--runTestsByPath', 'test/integration/schedules.spec.ts'], {
+    env: { ...process.env, SCHEDULES: count },
+    stdio: 'inherit',
+  });
+  return (await once(jest, 'exit'))[0] ?? 1;
+}
 
 async function bench() {
   const gigabytes = Number(options.gb);

@@ -8,6 +8,7 @@ import { newId } from '../common/identifiers.js';
 import { Installation } from '../installation/installation.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { slotAfter } from './next-run.js';
+import { DEFAULT_VERIFY_LEVEL } from './schedule.js';
 import { SchedulesRepository } from './schedules.repository.js';
 
 const DEFAULTS = [
@@ -57,7 +58,7 @@ export class DefaultSchedules implements OnApplicationBootstrap {
           jitter_seconds: 0,
           missed_runs: 'run-once',
           overlap: 'skip',
-          verify_level: 0,
+          verify_level: DEFAULT_VERIFY_LEVEL,
           retention_policy: null,
           max_attempts: 1,
           retry_delay_seconds: 60,

@@ -60,11 +60,15 @@ export class DueRepository {
       .execute();
   }
 
-  /** Of these schedules, those whose earlier run goes on. */
-  async running(trx: Trx, scheduleIds: readonly string[]): Promise<Set<string>> {
-    const { rows } = await sql<{ id: string }>`SELECT DISTINCT schedule_id AS id FROM backups
-      WHERE schedule_id = ANY(${[...scheduleIds]}) AND status IN ('queued','running')`.execute(trx);
-    return new Set(rows.map(({ id }) => id));
+  /** Of these schedules, those whose earlier run goes on, each with how many of its slots wait for that. */
+  async running(trx: Trx, scheduleIds: readonly string[]): Promise<Map<string, number>> {
+    const ids = [...scheduleIds];
+    const { rows } = await sql<{ id: string; waiting: number }>`SELECT id, sum(waiting)::int AS waiting FROM (
+        SELECT schedule_id AS id, 0 AS waiting FROM backups WHERE schedule_id = ANY(${ids}) AND status IN ('queued','running')
+        UNION ALL
+        SELECT schedule_id, 1 FROM schedule_runs WHERE schedule_id = ANY(${ids}) AND status = 'waiting' AND trigger = 'schedule'
+      ) AS open GROUP BY id`.execute(trx);
+    return new Map(rows.map(({ id, waiting }) => [id, waiting]));
   }
 
   /** Of these slots, those that were begun or passed over before, as after the clock was set back: `<schedule id> <milliseconds>`. */
@@ -87,6 +91,16 @@ export class DueRepository {
     return row?.last_status ?? null;
   }
 
+  /** Ended runs that are old and not among the newest of their schedule. @returns how many; as many as `limit` means there may be more */
+  async prune(days: number, kept: number, limit: number): Promise<number> {
+    const { rows } = await sql`DELETE FROM schedule_runs WHERE id IN (
+        SELECT r.id FROM schedule_runs r WHERE r.finished_at < now() - make_interval(days => ${days}) AND EXISTS (
+          SELECT 1 FROM schedule_runs n WHERE n.schedule_id = r.schedule_id AND (n.created_at, n.id) > (r.created_at, r.id)
+          ORDER BY n.created_at OFFSET ${kept - 1} LIMIT 1)
+        LIMIT ${limit} FOR UPDATE SKIP LOCKED) RETURNING id`.execute(this.catalog.db);
+    return rows.length;
+  }
+
   async insertRuns(trx: Trx, runs: readonly Insertable<CatalogTables['schedule_runs']>[]): Promise<void> {
     if (runs.length > 0) await trx.insertInto('schedule_runs').values(runs).execute();
   }
@@ -107,18 +121,14 @@ export class DueRepository {
       WHERE s.id = v.id`.execute(trx);
   }
 
-  /** Retries whose time has come, each with its schedule. */
-  async claimRetries(trx: Trx, now: Date, limit: number): Promise<{ run: ScheduleRunRow; schedule: ScheduleRow }[]> {
-    const runs = await trx
-      .selectFrom('schedule_runs')
-      .selectAll()
-      .where('status', '=', 'waiting')
-      .where('due_at', '<=', now)
-      .orderBy('due_at')
-      .limit(limit)
-      .forUpdate()
-      .skipLocked()
-      .execute();
+  /** Runs that waited and can begin: retries whose time has come, and slots whose run before them has ended; each with its schedule. */
+  async claimWaiting(trx: Trx, now: Date, limit: number): Promise<{ run: ScheduleRunRow; schedule: ScheduleRow }[]> {
+    const { rows: runs } = await sql<ScheduleRunRow>`SELECT r.* FROM schedule_runs r
+      WHERE r.status = 'waiting' AND r.due_at <= ${now}
+        AND NOT EXISTS (SELECT 1 FROM backups b WHERE b.schedule_id = r.schedule_id AND b.status IN ('queued','running'))
+        AND NOT EXISTS (SELECT 1 FROM schedule_runs e WHERE e.schedule_id = r.schedule_id AND e.status = 'waiting'
+                        AND e.trigger = 'schedule' AND e.slot < r.slot)
+      ORDER BY r.due_at LIMIT ${limit} FOR UPDATE SKIP LOCKED`.execute(trx);
     if (runs.length === 0) return [];
     const schedules = await trx
       .selectFrom('schedules')

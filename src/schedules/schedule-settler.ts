@@ -73,7 +73,7 @@ export class ScheduleSettler {
   private async beginWaiting(): Promise<number> {
     const now = this.clock.now();
     const { count, queued, checks } = await this.catalog.transaction(async (trx) => {
-      const waiting = await this.due.claimRetries(trx, now, PER_STEP);
+      const waiting = await this.due.claimWaiting(trx, now, PER_STEP);
       const toCheck = waiting.filter(({ schedule }) => schedule.action === 'status-check');
       for (const { run } of toCheck) await this.due.lease(trx, run.id, new Date(now.getTime() + CHECK_LEASE_MS));
       const begun: QueuedRun[] = [];

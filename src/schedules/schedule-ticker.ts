@@ -17,13 +17,18 @@ import { ScheduleSettler } from './schedule-settler.js';
 import type { ScheduleRow } from './schedules.repository.js';
 
 const PER_STEP = 500;
+/** What is older goes, but not the newest of each schedule. */
+const KEPT_DAYS = 30;
+const KEPT_RUNS = 100;
+/** Slots of a schedule that wait for the run before them; a schedule that is always too slow must not pile them up. */
+const MOST_WAITING = 10;
 
 /** What one due schedule comes to. */
 interface Decision {
   schedule: ScheduleRow;
   slots: DueSlots;
   /** Whether its work is begun, and why not. */
-  outcome: 'run' | 'missed' | 'skipped';
+  outcome: 'run' | 'waiting' | 'missed' | 'skipped';
   /** Slots that nobody ran. */
   missed: number;
 }
@@ -63,6 +68,12 @@ export class ScheduleTicker implements OnApplicationBootstrap, BeforeApplication
     return this.ticking;
   }
 
+  /** Forgets what nobody looks for in the history any more. */
+  @Cron('29 * * * *')
+  async prune(): Promise<void> {
+    while (!this.isStopped && (await this.due.prune(KEPT_DAYS, KEPT_RUNS, PER_STEP)) === PER_STEP);
+  }
+
   private async work(): Promise<void> {
     try {
       if (!(await this.due.anyDue(this.clock.now()))) return;
@@ -78,11 +89,9 @@ export class ScheduleTicker implements OnApplicationBootstrap, BeforeApplication
     const now = this.clock.now();
     const { count, queued } = await this.catalog.transaction(async (trx) => {
       const schedules = await this.due.claim(trx, now, PER_STEP);
-      const running = await this.due.running(
-        trx,
-        schedules.filter(({ overlap }) => overlap === 'skip').map(({ id }) => id),
-      );
-      const decided = schedules.flatMap((schedule) => decide(schedule, running.has(schedule.id), now));
+      const ids = schedules.map(({ id }) => id);
+      const running = await this.due.running(trx, ids);
+      const decided = schedules.flatMap((schedule) => decide(schedule, running.get(schedule.id), now));
       const taken = await this.due.takenSlots(
         trx,
         decided.map(({ schedule, slots }) => ({ scheduleId: schedule.id, slot: slots.latest })),
@@ -152,16 +161,23 @@ export class ScheduleTicker implements OnApplicationBootstrap, BeforeApplication
   }
 }
 
-function decide(schedule: ScheduleRow, isRunning: boolean, now: Date): Decision[] {
-  const { cron, timezone, next_slot: first, missed_runs: policy } = schedule;
+/** @param waiting how many slots wait for the run that goes on; undefined when none goes on */
+function decide(schedule: ScheduleRow, waiting: number | undefined, now: Date): Decision[] {
+  const { cron, timezone, next_slot: first, missed_runs: policy, overlap } = schedule;
   const slots = first === null ? null : dueSlots(cron, timezone, first, now);
   if (!slots) return [];
-  const isLate = now.getTime() - slots.latest.getTime() > LATE_MS + schedule.jitter_seconds * 1000;
-  if (isLate && policy === 'skip') return [{ schedule, slots, outcome: 'missed', missed: slots.count }];
+  // Where more than one is due, nobody was there for a while, however fresh the last one is.
+  if (policy === 'skip' && (isLate(schedule, slots, now) || slots.count > 1))
+    return [{ schedule, slots, outcome: 'missed', missed: slots.count }];
   // The last slot is run, late or not; those before it nobody ran.
   const missed = slots.count - 1;
-  if (isRunning) return [{ schedule, slots, outcome: 'skipped', missed }];
-  return [{ schedule, slots, outcome: 'run', missed }];
+  if (waiting === undefined) return [{ schedule, slots, outcome: 'run', missed }];
+  const outcome = overlap === 'queue' && waiting < MOST_WAITING ? 'waiting' : 'skipped';
+  return [{ schedule, slots, outcome, missed }];
+}
+
+function isLate(schedule: ScheduleRow, slots: DueSlots, now: Date): boolean {
+  return now.getTime() - slots.latest.getTime() > LATE_MS + schedule.jitter_seconds * 1000;
 }
 
 function runOf(
@@ -169,32 +185,35 @@ function runOf(
   backupId: string | null,
   now: Date,
 ): Insertable<CatalogTables['schedule_runs']> {
-  const isCheck = outcome === 'run' && schedule.action === 'status-check';
-  const late = now.getTime() - slots.latest.getTime() > LATE_MS + schedule.jitter_seconds * 1000;
+  const isBegun = outcome === 'run' || outcome === 'waiting';
+  const isWaiting = outcome === 'waiting' || (outcome === 'run' && schedule.action === 'status-check');
   return {
     id: newId('srun'),
     schedule_id: schedule.id,
     slot: slots.latest,
     trigger: 'schedule',
-    status: outcome === 'run' ? (isCheck ? 'waiting' : 'queued') : outcome,
-    due_at: isCheck ? now : null,
+    status: isWaiting ? 'waiting' : outcome === 'run' ? 'queued' : outcome,
+    due_at: isWaiting ? now : null,
     backup_id: backupId,
     missed,
-    note: noteOf(outcome, missed, late),
-    finished_at: outcome === 'run' ? null : now,
+    note: noteOf(outcome, missed, isLate(schedule, slots, now), schedule.overlap === 'queue'),
+    finished_at: isBegun ? null : now,
   };
 }
 
-function noteOf(outcome: Decision['outcome'], missed: number, late: boolean): string | null {
-  if (outcome === 'skipped') return 'The run before it was still going on.';
-  if (outcome === 'missed') return sentenceOf(missed, outcome);
-  if (missed > 0) return sentenceOf(missed, outcome);
+function noteOf(outcome: Decision['outcome'], missed: number, late: boolean, queues: boolean): string | null {
+  if (outcome === 'skipped')
+    return queues
+      ? `The run before it was still going on, with ${MOST_WAITING} waiting for it.`
+      : 'The run before it was still going on.';
+  if (outcome === 'missed' || missed > 0) return sentenceOf(missed, outcome);
+  if (outcome === 'waiting') return 'It begins when the run before it has ended.';
   return late ? 'It began late: no server was there at its time.' : null;
 }
 
 function sentenceOf(missed: number, outcome: Decision['outcome']): string {
   const times = missed === 1 ? 'One time' : `${missed} times`;
-  const then = outcome === 'run' ? ' The last one is made up for.' : '';
+  const then = outcome === 'run' || outcome === 'waiting' ? ' The last one is made up for.' : '';
   return `${times} of the schedule passed without a server.${then}`;
 }
 
@@ -208,9 +227,16 @@ function advanced({ schedule, slots, outcome, missed }: Decision): Advanced {
     id: schedule.id,
     nextSlot: slots.next,
     dueAt: slots.next && dueAt(slots.next, schedule.jitter_seconds, Math.random()),
-    lastStatus: outcome === 'run' ? (schedule.action === 'backup' ? 'queued' : null) : outcome,
-    isRun: outcome === 'run',
+    lastStatus: lastStatusOf(schedule, outcome),
+    isRun: outcome === 'run' || outcome === 'waiting',
     missed,
     isSkipped: outcome === 'skipped',
   };
+}
+
+/** What a run comes to is not known before it has ended. */
+function lastStatusOf(schedule: ScheduleRow, outcome: Decision['outcome']): string | null {
+  if (outcome === 'waiting') return null;
+  if (outcome === 'run') return schedule.action === 'backup' ? 'queued' : null;
+  return outcome;
 }

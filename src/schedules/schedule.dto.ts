@@ -17,6 +17,7 @@ import {
 import { BACKUP_TYPES, type BackupType } from '../backups/backup.js';
 import { PagingDto } from '../common/http/paging.dto.js';
 import {
+  DEFAULT_VERIFY_LEVEL,
   MISSED_RUNS,
   type MissedRuns,
   type Overlap,
@@ -127,7 +128,7 @@ export class CreateScheduleDto {
   @IsInt()
   @Min(0)
   @Max(5)
-  @ApiPropertyOptional({ default: 0 })
+  @ApiPropertyOptional({ default: DEFAULT_VERIFY_LEVEL })
   verifyLevel?: number;
 
   /** Name of the retention policy that its backups are kept by, besides those that name their source. */

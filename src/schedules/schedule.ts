@@ -23,6 +23,9 @@ export const SCHEDULE_RUN_STATUSES = [
 ] as const;
 export type ScheduleRunStatus = (typeof SCHEDULE_RUN_STATUSES)[number];
 
+/** What a backup by schedule is proven to, unless its schedule says otherwise: readable, every table equal to the manifest. */
+export const DEFAULT_VERIFY_LEVEL = 2;
+
 /** A slot that is begun later than this was missed: the server was not there. */
 export const LATE_MS = 300_000;
 

@@ -11,7 +11,7 @@ import { newId } from '../common/identifiers.js';
 import type { QueuedRun } from '../jobs/run-events.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { cronFault, isTimeZone, slotAfter } from './next-run.js';
-import { dueAt } from './schedule.js';
+import { DEFAULT_VERIFY_LEVEL, dueAt } from './schedule.js';
 import type { CreateScheduleDto, ListSchedulesDto, UpdateScheduleDto } from './schedule.dto.js';
 import { DueRepository } from './due.repository.js';
 import { type ScheduleRow, type ScheduleRunRow, SchedulesRepository, type ScheduleValues } from './schedules.repository.js';
@@ -76,7 +76,7 @@ export class SchedulesService {
       jitter_seconds: dto.jitterSeconds ?? 0,
       missed_runs: dto.missedRuns ?? 'run-once',
       overlap: dto.overlap ?? 'skip',
-      verify_level: dto.verifyLevel ?? 0,
+      verify_level: dto.verifyLevel ?? DEFAULT_VERIFY_LEVEL,
       retention_policy: dto.retentionPolicy ?? null,
       max_attempts: dto.maxAttempts ?? 1,
       retry_delay_seconds: dto.retryDelaySeconds ?? 60,

@@ -181,6 +181,19 @@ describe('a schedule', () => {
     expect({ missedCount, lastStatus }).toEqual({ missedCount: 4, lastStatus: 'missed' });
   });
 
+  it('that is to skip what it missed does not run for the last of several slots either, however fresh', async () => {
+    await good(change({ id: 'nightly', cron: '*/5 * * * *' }));
+    const last = Math.floor(Date.now() / (5 * MINUTE_MS)) * 5 * MINUTE_MS;
+    await setSlot(schedule.id, new Date(last - 10 * MINUTE_MS));
+    const { history, runCount } = await show('nightly');
+    const after = await untilStatus('nightly', 'missed').then(() => show('nightly'));
+    expect(after.history.length).toBe(history.length + 1);
+    expect(after.history[0]).toMatchObject({ backupId: null, scheduledFor: expect.any(String) });
+    expect(after.history[0]?.missed).toBeGreaterThanOrEqual(3);
+    expect(after.runCount).toBe(runCount);
+    await good(change({ id: 'nightly', cron: '0 0 1 1 *' }));
+  });
+
   it('skips a slot while the backup before goes on, or queues another', async () => {
     await good(change({ id: 'nightly', missedRuns: 'run-once' }));
     const { db } = server.current.foundation.catalog;
@@ -196,13 +209,20 @@ describe('a schedule', () => {
       note: expect.stringMatching(/going on/),
     });
     await good(change({ id: 'nightly', overlap: 'queue' }));
+    const before = (await show('nightly')).history.length;
     await setSlot(schedule.id, justNow());
-    expect((await untilStatus('nightly', 'completed')).history[0]).toMatchObject({ backupId: expect.any(String) });
+    const { history } = await untilStatus('nightly', 'waiting');
+    expect(history[0]).toMatchObject({ backupId: null, note: expect.stringMatching(/when the run before it has ended/) });
+    await tick();
+    expect((await show('nightly')).history[0]?.status).toBe('waiting');
     await db
       .updateTable('backups')
       .set({ status: 'completed', heartbeat_at: null })
       .where('id', '=', newest?.backupId ?? '')
       .execute();
+    const after = (await untilStatus('nightly', 'completed')).history;
+    expect(after[0]).toMatchObject({ id: history[0]?.id, scheduledFor: history[0]?.scheduledFor, backupId: expect.any(String) });
+    expect(after).toHaveLength(before + 1);
     await good(change({ id: 'nightly', enabled: false }));
   });
 
