@@ -1,6 +1,6 @@
 /**
  * Kills the server in the middle of backups and restores, again and again at random moments, then damages backups, fills disks and
- * runs into every fault that the tests know.
+ * runs into every fault that the tests know. Last, 10,000 events go to receivers that misbehave, while servers are killed.
  *
  *     npm run torture -- [rounds of kills, 50 unless given]
  */
@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { buildIfNeeded, ROOT } from './build.mjs';
 
-const SPECS = ['crash', 'workers', 'runs', 'faults', 'damage', 'disk'];
+const SPECS = ['crash', 'workers', 'runs', 'faults', 'damage', 'disk', 'webhook-torture'];
 const rounds = Number(process.argv[2] ?? 50);
 if (!Number.isInteger(rounds) || rounds < 1) {
   process.stderr.write('Give the number of rounds as a whole number from 1.\n');

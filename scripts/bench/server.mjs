@@ -38,7 +38,7 @@ export async function serverRun({ dist, folder, connection }) {
   }
 }
 
-function addressOf(child) {
+export function addressOf(child) {
   return new Promise((resolve, reject) => {
     let printed = '';
     child.stdout.on('data', (chunk) => {

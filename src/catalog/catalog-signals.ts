@@ -16,7 +16,8 @@ interface Listener {
 export class CatalogSignals implements OnModuleDestroy {
   private readonly listeners = new Map<string, Listener>();
   private client: pg.PoolClient | undefined;
-  private connecting: Promise<void> | undefined;
+  /** One statement after the other on the one connection. */
+  private turn: Promise<void> = Promise.resolve();
   private reconnect: NodeJS.Timeout | undefined;
   private stopped = false;
 
@@ -26,9 +27,12 @@ export class CatalogSignals implements OnModuleDestroy {
   async on(channel: string, told: Listener['told'], missed: Listener['missed']): Promise<void> {
     this.listeners.set(channel, { told, missed });
     if (!this.catalog.pool) return;
-    await (this.connecting ??= this.connect());
-    await this.client?.query(`LISTEN ${channel}`).catch(() => undefined);
-    missed();
+    this.turn = this.turn.then(async () => {
+      if (this.client) await this.client.query(`LISTEN ${channel}`).catch(() => undefined);
+      else await this.connect();
+      missed();
+    });
+    await this.turn;
   }
 
   /** Says something to the other processes and this one; inside of a transaction, when it commits. */
@@ -45,27 +49,32 @@ export class CatalogSignals implements OnModuleDestroy {
   }
 
   private async connect(): Promise<void> {
-    if (this.stopped || !this.catalog.pool) return;
-    let client: pg.PoolClient | undefined;
+    if (this.stopped || this.client || !this.catalog.pool) return;
+    let end = () => undefined as void;
     try {
-      client = await this.catalog.pool.connect();
-      const connected = client;
-      client.on('notification', ({ channel, payload }) => this.listeners.get(channel)?.told(payload ?? ''));
-      client.once('error', () => {
-        connected.release(true);
+      const client = await this.catalog.pool.connect();
+      let isOver = false;
+      end = () => {
+        if (isOver) return;
+        isOver = true;
+        client.release(true);
         this.client = undefined;
         this.again();
-      });
+      };
+      client.on('notification', ({ channel, payload }) => this.listeners.get(channel)?.told(payload ?? ''));
+      client.once('error', end);
+      if (this.stopped) return end();
       for (const channel of this.listeners.keys()) await client.query(`LISTEN ${channel}`);
       this.client = client;
       for (const { missed } of this.listeners.values()) missed();
     } catch {
-      if (client?.listenerCount('error')) client.release(true);
+      end();
       this.again();
     }
   }
 
   private again(): void {
-    if (!this.stopped) this.reconnect = setTimeout(() => void this.connect(), RECONNECT_MS);
+    clearTimeout(this.reconnect);
+    if (!this.stopped) this.reconnect = setTimeout(() => (this.turn = this.turn.then(() => this.connect())), RECONNECT_MS);
   }
 }

@@ -8,7 +8,7 @@ import type { ListDeliveriesDto } from './webhook.dto.js';
 import type { DeliveryRow, EndpointRow } from './webhook-view.js';
 
 /** A claim ends by itself after this time, should its holder have died; longer than any attempt takes. */
-const CLAIM_SECONDS = 40;
+const CLAIM_SECONDS = 25;
 /** So many attempts of a delivery are kept, however often it is sent again. */
 const ATTEMPTS_KEPT = 30;
 const ROWS_PER_INSERT = 500;

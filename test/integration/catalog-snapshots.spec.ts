@@ -7,6 +7,7 @@ import { BackupsRepository } from '../../src/backups/backups.repository.js';
 import { CatalogCatchUp } from '../../src/backups/catalog-catch-up.js';
 import { ManifestImport } from '../../src/backups/manifest-import.js';
 import { Catalog } from '../../src/catalog/catalog.js';
+import { exportRows } from '../../src/catalog/embedded/snapshot-rows.js';
 import { CatalogSignals } from '../../src/catalog/catalog-signals.js';
 import { loadSettings } from '../../src/config/settings.js';
 import { LocalStore } from '../../src/engine/store/local-store.js';
@@ -145,6 +146,67 @@ describe('the embedded catalog after damage', () => {
     damageSome(join(folder, 'catalog/pgdata'), seeded(seed));
     const { catalog } = await open(folder);
     expect(await kept(catalog)).toEqual(keptKilled);
+    await catalog.close();
+  });
+
+  it('has in its snapshots, of events that were told, only those that are still on their way', async () => {
+    const { catalog, installation } = await open(await dataFolder(clean));
+    const { db } = catalog;
+    const organization_id = installation.defaultOrganizationId;
+    const exported = async (table: string) => {
+      const ids: string[] = [];
+      for await (const part of (await exportRows(db, new Date())).parts)
+        if (part.table === table) ids.push(...part.rows.map((row) => (JSON.parse(row) as { id: string }).id));
+      return ids.sort();
+    };
+    const before = await exported('outbox');
+    const event = (id: string, done_at: Date | null) => ({
+      id,
+      organization_id,
+      type: 'backup.completed',
+      subject: id,
+      body: '{}',
+      occurred_at: new Date(),
+      done_at,
+    });
+    const rows = [event('evt_open', null), event('evt_pending', new Date()), event('evt_done', new Date())];
+    await db.insertInto('outbox').values(rows).execute();
+    await db
+      .insertInto('webhook_endpoints')
+      .values({
+        id: 'whe',
+        organization_id,
+        url: 'https://example.org',
+        description: null,
+        events: ['*'],
+        sealed_secret: 'x',
+        disabled_reason: null,
+        sealed_previous_secret: null,
+        sealed_headers: null,
+      })
+      .execute();
+    for (const [event_id, status] of [
+      ['evt_pending', 'pending'],
+      ['evt_done', 'delivered'],
+    ] as const)
+      await db
+        .insertInto('webhook_deliveries')
+        .values({
+          id: `dlv_${status}`,
+          position: 1,
+          organization_id,
+          endpoint_id: 'whe',
+          event_id,
+          event_type: 'backup.completed',
+          subject: event_id,
+          status,
+          error: null,
+          claimed_by: null,
+          occurred_at: new Date(),
+        })
+        .execute();
+    expect(await exported('outbox')).toEqual([...before, 'evt_open', 'evt_pending'].sort());
+    expect(await exported('webhook_deliveries')).toEqual(['dlv_pending']);
     await catalog.close();
   });
 
