@@ -71,6 +71,18 @@ export class DueRepository {
     return new Map(rows.map(({ id, waiting }) => [id, waiting]));
   }
 
+  /** Schedules that have begun a slot which has not come yet, for the rest of the transaction: the clock was set back. */
+  async claimAhead(
+    trx: Trx,
+    now: Date,
+  ): Promise<Pick<ScheduleRow, 'id' | 'cron' | 'timezone' | 'jitter_seconds' | 'next_slot'>[]> {
+    const { rows } = await sql<ScheduleRow>`SELECT id, cron, timezone, jitter_seconds, next_slot FROM schedules s
+      WHERE enabled AND next_slot > ${now} AND EXISTS (
+        SELECT 1 FROM schedule_runs r WHERE r.schedule_id = s.id AND r.trigger <> 'manual' AND r.slot > ${now})
+      FOR UPDATE SKIP LOCKED`.execute(trx);
+    return rows;
+  }
+
   /** Of these slots, those that were begun or passed over before, as after the clock was set back: `<schedule id> <milliseconds>`. */
   async takenSlots(trx: Trx, slots: readonly { scheduleId: string; slot: Date }[]): Promise<Set<string>> {
     const values = JSON.stringify(slots.map(({ scheduleId, slot }) => ({ id: scheduleId, slot: slot.toISOString() })));

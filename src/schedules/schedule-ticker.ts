@@ -1,37 +1,21 @@
 import { type BeforeApplicationShutdown, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { Cron } from '@nestjs/schedule';
-import type { Insertable } from 'kysely';
 import type { BackupType } from '../backups/backup.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
-import type { CatalogTables } from '../catalog/tables.js';
 import { Clock } from '../common/clock.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
-import { newId } from '../common/identifiers.js';
 import type { QueuedRun } from '../jobs/run-events.js';
 import { Outbox } from '../outbox/outbox.js';
-import { type Advanced, DueRepository } from './due.repository.js';
-import { type DueSlots, dueSlots } from './next-run.js';
-import { dueAt, LATE_MS } from './schedule.js';
+import { advanced, decide, type Decision, nextOf, NOT_RUN, passedBy, runOf, sentenceOf } from './due-decision.js';
+import { DueRepository } from './due.repository.js';
+import { slotAfter } from './next-run.js';
 import { ScheduleSettler } from './schedule-settler.js';
-import type { ScheduleRow } from './schedules.repository.js';
 
 const PER_STEP = 500;
 /** What is older goes, but not the newest of each schedule. */
 const KEPT_DAYS = 30;
 const KEPT_RUNS = 100;
-/** Slots of a schedule that wait for the run before them; a schedule that is always too slow must not pile them up. */
-const MOST_WAITING = 10;
-
-/** What one due schedule comes to. */
-interface Decision {
-  schedule: ScheduleRow;
-  slots: DueSlots;
-  /** Whether its work is begun, and why not. */
-  outcome: 'run' | 'waiting' | 'missed' | 'skipped';
-  /** Slots that nobody ran. */
-  missed: number;
-}
 
 /**
  * Begins what is due. Every process ticks; each takes the rows that no other holds, and moves them on in the transaction that queues the
@@ -66,6 +50,27 @@ export class ScheduleTicker implements OnApplicationBootstrap, BeforeApplication
     if (this.isStopped) return Promise.resolve();
     this.ticking ??= this.work().finally(() => (this.ticking = undefined));
     return this.ticking;
+  }
+
+  /** After the clock was set back, what lies between the real time and the next slot has its slots again. */
+  @Cron('15 * * * * *')
+  async goBack(): Promise<void> {
+    if (this.isStopped) return;
+    try {
+      const now = this.clock.now();
+      await this.catalog.transaction(async (trx) => {
+        const ahead = await this.due.claimAhead(trx, now);
+        const earlier = ahead.flatMap(({ id, cron, timezone, jitter_seconds: jitter, next_slot: planned }) => {
+          const slot = slotAfter(cron, timezone, now);
+          return slot === null || planned === null || slot >= planned ? [] : [{ ...NOT_RUN, id, ...nextOf(slot, jitter) }];
+        });
+        await this.due.advance(trx, now, earlier);
+        if (earlier.length > 0)
+          this.logger.warn({ event: 'schedules.clock-set-back', schedules: earlier.length }, 'schedules.clock-set-back');
+      });
+    } catch (error) {
+      this.logger.error({ event: 'schedules.not-set-back', err: error }, 'schedules.not-set-back');
+    }
   }
 
   /** Forgets what nobody looks for in the history any more. */
@@ -159,84 +164,4 @@ export class ScheduleTicker implements OnApplicationBootstrap, BeforeApplication
         'schedule.missed',
       );
   }
-}
-
-/** @param waiting how many slots wait for the run that goes on; undefined when none goes on */
-function decide(schedule: ScheduleRow, waiting: number | undefined, now: Date): Decision[] {
-  const { cron, timezone, next_slot: first, missed_runs: policy, overlap } = schedule;
-  const slots = first === null ? null : dueSlots(cron, timezone, first, now);
-  if (!slots) return [];
-  // Where more than one is due, nobody was there for a while, however fresh the last one is.
-  if (policy === 'skip' && (isLate(schedule, slots, now) || slots.count > 1))
-    return [{ schedule, slots, outcome: 'missed', missed: slots.count }];
-  // The last slot is run, late or not; those before it nobody ran.
-  const missed = slots.count - 1;
-  if (waiting === undefined) return [{ schedule, slots, outcome: 'run', missed }];
-  const outcome = overlap === 'queue' && waiting < MOST_WAITING ? 'waiting' : 'skipped';
-  return [{ schedule, slots, outcome, missed }];
-}
-
-function isLate(schedule: ScheduleRow, slots: DueSlots, now: Date): boolean {
-  return now.getTime() - slots.latest.getTime() > LATE_MS + schedule.jitter_seconds * 1000;
-}
-
-function runOf(
-  { schedule, slots, outcome, missed }: Decision,
-  backupId: string | null,
-  now: Date,
-): Insertable<CatalogTables['schedule_runs']> {
-  const isBegun = outcome === 'run' || outcome === 'waiting';
-  const isWaiting = outcome === 'waiting' || (outcome === 'run' && schedule.action === 'status-check');
-  return {
-    id: newId('srun'),
-    schedule_id: schedule.id,
-    slot: slots.latest,
-    trigger: 'schedule',
-    status: isWaiting ? 'waiting' : outcome === 'run' ? 'queued' : outcome,
-    due_at: isWaiting ? now : null,
-    backup_id: backupId,
-    missed,
-    note: noteOf(outcome, missed, isLate(schedule, slots, now), schedule.overlap === 'queue'),
-    finished_at: isBegun ? null : now,
-  };
-}
-
-function noteOf(outcome: Decision['outcome'], missed: number, late: boolean, queues: boolean): string | null {
-  if (outcome === 'skipped')
-    return queues
-      ? `The run before it was still going on, with ${MOST_WAITING} waiting for it.`
-      : 'The run before it was still going on.';
-  if (outcome === 'missed' || missed > 0) return sentenceOf(missed, outcome);
-  if (outcome === 'waiting') return 'It begins when the run before it has ended.';
-  return late ? 'It began late: no server was there at its time.' : null;
-}
-
-function sentenceOf(missed: number, outcome: Decision['outcome']): string {
-  const times = missed === 1 ? 'One time' : `${missed} times`;
-  const then = outcome === 'run' || outcome === 'waiting' ? ' The last one is made up for.' : '';
-  return `${times} of the schedule passed without a server.${then}`;
-}
-
-/** A slot that comes a second time, as after the clock was set back, is only left behind. */
-function passedBy(decision: Decision): Advanced {
-  return { ...advanced(decision), lastStatus: null, isRun: false, missed: 0, isSkipped: false };
-}
-
-function advanced({ schedule, slots, outcome, missed }: Decision): Advanced {
-  return {
-    id: schedule.id,
-    nextSlot: slots.next,
-    dueAt: slots.next && dueAt(slots.next, schedule.jitter_seconds, Math.random()),
-    lastStatus: lastStatusOf(schedule, outcome),
-    isRun: outcome === 'run' || outcome === 'waiting',
-    missed,
-    isSkipped: outcome === 'skipped',
-  };
-}
-
-/** What a run comes to is not known before it has ended. */
-function lastStatusOf(schedule: ScheduleRow, outcome: Decision['outcome']): string | null {
-  if (outcome === 'waiting') return null;
-  if (outcome === 'run') return schedule.action === 'backup' ? 'queued' : null;
-  return outcome;
 }

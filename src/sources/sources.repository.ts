@@ -103,8 +103,8 @@ export class SourcesRepository {
     return Number(count);
   }
 
-  /** Its credentials are forgotten at once; the row stays, since backups name it. */
-  async markDeleted(trx: Trx, organizationId: string, id: string): Promise<void> {
+  /** Its credentials are forgotten at once; the row stays, since backups name it. @returns the names of its schedules, which go with it */
+  async markDeleted(trx: Trx, organizationId: string, id: string): Promise<string[]> {
     await trx
       .updateTable('sources')
       .set({ deleted_at: sql<Date>`now()`, sealed_password: null })
@@ -112,6 +112,12 @@ export class SourcesRepository {
       .where('id', '=', id)
       .execute();
     // What ran by the clock for it has nothing to run for any more.
-    await trx.deleteFrom('schedules').where('organization_id', '=', organizationId).where('source_id', '=', id).execute();
+    const schedules = await trx
+      .deleteFrom('schedules')
+      .where('organization_id', '=', organizationId)
+      .where('source_id', '=', id)
+      .returning('name')
+      .execute();
+    return schedules.map(({ name }) => name);
   }
 }

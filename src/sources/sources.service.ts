@@ -97,14 +97,14 @@ export class SourcesService {
     return row;
   }
 
-  /** Its backups stay, and can still be restored elsewhere. */
+  /** Its schedules go with it; its backups stay, and can still be restored elsewhere. */
   async delete(caller: Identity, idOrName: string): Promise<SourceRow> {
     const row = await this.get(caller.organizationId, idOrName);
     await this.catalog.transaction(async (trx) => {
       if ((await this.sources.openRuns(trx, row.id)) > 0)
         throw Errors.conflict(`A backup of the source "${row.name}" is queued or running; wait for it or cancel it first.`);
-      await this.sources.markDeleted(trx, caller.organizationId, row.id);
-      await this.changes.record(trx, caller, 'source.deleted', row.id, { name: row.name });
+      const schedules = await this.sources.markDeleted(trx, caller.organizationId, row.id);
+      await this.changes.record(trx, caller, 'source.deleted', row.id, { name: row.name, schedules });
     });
     await this.changes.committed(caller, 'source', row.id, ['sources', 'backups']);
     return row;

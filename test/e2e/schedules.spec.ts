@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import type { BackupDetailsDto, BackupDto } from '../../src/backups/backup.dto.js';
+import { Clock } from '../../src/common/clock.js';
 import { ScheduleTicker } from '../../src/schedules/schedule-ticker.js';
 import type { ScheduleDetailsDto, ScheduleDto } from '../../src/schedules/schedule.dto.js';
 import { usePostgres } from '../support/postgres.js';
@@ -280,6 +281,39 @@ describe('a schedule', () => {
       .orderBy('position')
       .execute();
     expect(told.map(({ type }) => type)).toEqual(['status.degraded', 'status.recovered']);
+  });
+
+  it('has its slots again after the clock was a day ahead and was set back, and none of them twice', async () => {
+    const { app } = server.current.running;
+    const clock = app.get(Clock, { strict: false });
+    const ticker = app.get(ScheduleTicker, { strict: false });
+    const { id } = await good(create({ name: 'ahead', cron: '0 * * * *', verifyLevel: 0 }));
+    const real = clock.now.bind(clock);
+    try {
+      clock.now = () => new Date(Date.now() + 24 * 60 * MINUTE_MS);
+      await untilStatus(id, 'completed');
+    } finally {
+      clock.now = real;
+    }
+    const ahead = await show(id);
+    expect(Date.parse(ahead.nextRunAt ?? '')).toBeGreaterThan(Date.now() + 23 * 60 * MINUTE_MS);
+    await ticker.goBack();
+    const back = await show(id);
+    expect(Date.parse(back.nextRunAt ?? '')).toBeLessThanOrEqual(Date.now() + 61 * MINUTE_MS);
+    // The slot that ran in the wrong day is passed by when it comes.
+    const taken = new Date(ahead.history[0]?.scheduledFor ?? '');
+    try {
+      clock.now = () => new Date(taken.getTime() + 1000);
+      await setSlot(id, taken);
+      await until(async () => {
+        await tick();
+        return Date.parse((await show(id)).nextRunAt ?? '') > taken.getTime();
+      });
+    } finally {
+      clock.now = real;
+    }
+    expect((await show(id)).history).toHaveLength(ahead.history.length);
+    await good(server.current.api('DELETE', `${path}?id=ahead`));
   });
 
   it('goes when it is deleted, and its backups stay', async () => {
