@@ -224,6 +224,7 @@ export interface RestoreTargetColumn {
   database: string;
   jobs: number;
   createRoles: boolean;
+  continueOnErrors?: boolean;
   keepPreviousHours: number;
   selection: { schemas?: string[]; tables?: { schema: string; name: string }[]; schemaOnly?: boolean; dataOnly?: boolean };
 }

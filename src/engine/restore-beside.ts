@@ -61,7 +61,15 @@ async function build(
     return warnings;
   });
   const adapted = await withClient(connection, session, (client) => adaptToRoles(client, archive));
-  const loading: Loading = { source: request, archive, connection, applicationName: session.applicationName, meter };
+  const ignored: string[] = [];
+  const loading: Loading = {
+    source: request,
+    archive,
+    connection,
+    applicationName: session.applicationName,
+    meter,
+    ...(request.continueOnErrors ? { ignored } : {}),
+  };
   await withChoice({ dumpIds: chosen.dumpIds, toc: archive.toc }, (choice) =>
     withHeaderFile(adapted.header, async (file) => {
       if (!request.selection.dataOnly) {
@@ -75,5 +83,5 @@ async function build(
   );
   const expected = request.selection.schemaOnly ? [] : chosen.tables;
   const checked = await checkRestored(connection, session, expected, meter);
-  return { ...checked, warnings: [...created, ...adapted.warnings, ...chosen.notes] };
+  return { ...checked, warnings: [...created, ...adapted.warnings, ...chosen.notes, ...ignored] };
 }

@@ -7,11 +7,14 @@ import type { TableDigest } from './artifact/manifest.js';
 import { EngineError } from './errors.js';
 import type { PgConnection } from './postgres/connection.js';
 import { databaseArgument, withPgEnvironment } from './postgres/environment.js';
-import { programError } from './postgres/program-error.js';
-import { startProgram } from './postgres/run-program.js';
+import { programError, redact } from './postgres/program-error.js';
+import { ProgramFailed, startProgram } from './postgres/run-program.js';
 import type { ProgressMeter } from './progress.js';
 import type { ArchiveSource, OpenedArchive } from './restore-archive.js';
+import { ignoredErrors } from './restore-errors.js';
 import { withTemporaryFolder } from './temporary-folder.js';
+
+const IGNORED_STDERR_BYTES = 4 * 1024 * 1024;
 
 /** What loads an archive into a database. */
 export interface Loading {
@@ -23,6 +26,8 @@ export interface Loading {
   /** More settings for its sessions. */
   settings?: Readonly<Record<string, string>>;
   meter: ProgressMeter;
+  /** Where errors of pg_restore go that do not stop it; without it, the first one does. */
+  ignored?: string[];
 }
 
 /** Runs pg_restore on a file. @throws EngineError with what it said */
@@ -119,7 +124,7 @@ async function* withHeader(archive: AsyncIterable<Buffer>, oldBytes: number, hea
 }
 
 async function run(
-  { source, archive, connection, applicationName, settings }: Loading,
+  { source, archive, connection, applicationName, settings, ignored }: Loading,
   args: readonly string[],
   feed?: (stdin: NodeJS.WritableStream) => Promise<void>,
 ): Promise<void> {
@@ -128,8 +133,20 @@ async function run(
   await withPgEnvironment(connection, { applicationName, settings: session }, async (env) => {
     const program = startProgram(
       archive.programs.pgRestore,
-      ['--exit-on-error', '--no-tablespaces', '--no-password', '-d', databaseArgument(connection.database), ...args],
-      { env, signal: source.signal, stdin: feed ? 'pipe' : 'ignore' },
+      [
+        ...(ignored ? [] : ['--exit-on-error']),
+        '--no-tablespaces',
+        '--no-password',
+        '-d',
+        databaseArgument(connection.database),
+        ...args,
+      ],
+      {
+        env,
+        signal: source.signal,
+        stdin: feed ? 'pipe' : 'ignore',
+        ...(ignored ? { stderrBytes: IGNORED_STDERR_BYTES } : {}),
+      },
     );
     program.stdout.resume();
     // A pg_restore that stops breaks the pipe to it: what it says is the cause, unless our own side failed first.
@@ -137,7 +154,9 @@ async function run(
     const failed = await errorOf(program.done);
     const feedError = await fed;
     if (feedError instanceof EngineError) throw feedError;
-    if (failed) throw programError('pg_restore', failed, { connection });
+    const errors = ignored && failed instanceof ProgramFailed && !failed.stopped ? ignoredErrors(failed.stderr) : undefined;
+    if (errors) ignored?.push(...errors.map((error) => redact(error, connection)));
+    else if (failed) throw programError('pg_restore', failed, { connection });
     if (feedError && !isBrokenPipe(feedError)) throw feedError;
   });
 }

@@ -4,6 +4,7 @@ import { withClient } from './postgres/client.js';
 import { describeConnection } from './postgres/connection.js';
 import { type ArchiveSource, type OpenedArchive, openArchive } from './restore-archive.js';
 import { existingObjects } from './restore-existing.js';
+import { assertMayCreate, assertOwns, freeBytesAt, modesOf, type ModesOfSource } from './restore-modes.js';
 import { lockNeeds } from './restore-one-transaction.js';
 import { missingRoles } from './restore-roles.js';
 import { choose, isWhole } from './restore-selection.js';
@@ -13,6 +14,7 @@ import type { Selection } from './archive/selection.js';
 
 /** Plain bytes a second, where no earlier restore tells better. */
 const USUAL_RATE = 30_000_000;
+const DISK_PER_BYTE = 1.5;
 
 export interface PlanRequest extends ArchiveSource {
   target: RestoreTarget;
@@ -21,13 +23,17 @@ export interface PlanRequest extends ArchiveSource {
 }
 
 /** What a restore would do, and what stands against it. */
-export interface RestorePlan {
+export interface RestorePlan extends ModesOfSource {
   /** Objects that would be made, by kind. */
   objects: Record<string, number>;
   tables: number;
   rows: number;
   /** Bytes of the dump that would be read. */
   plainBytes: number;
+  /** Bytes of rows that would be loaded. */
+  dataBytes: number;
+  /** Disk that it takes at the target, roughly, and what is free there; null where the server does not tell. */
+  space: { neededBytes: number; freeBytes: number | null };
   estimatedMs: number;
   clientProgram: string;
   archiveServerVersion: string;
@@ -73,8 +79,17 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
     const extensions = await missingExtensions(client, archive, entries);
     const relations = replace ? await relationsOf(client, entries) : { there: [], dependents: [] };
     problems.push(...(await problemsOf(() => lookAtTarget(client, request, archive))));
-    return { version, locks, roles, extensions, relations };
+    const freeBytes = await freeBytesAt(client);
+    const sessions = replace ? await sessionsIn(connection, connection.database) : [];
+    return { version, locks, roles, extensions, relations, freeBytes, sessions };
   });
+  const dataBytes = request.selection.schemaOnly ? 0 : chosen.tables.reduce((bytes, table) => bytes + table.bytes, 0);
+  if (facts.freeBytes !== null && facts.freeBytes < dataBytes) {
+    problems.push(
+      `The disk of ${describeConnection(connection)} has ${facts.freeBytes} bytes free, and the rows alone are ${dataBytes}: free space there, or restore by mode url into another server.`,
+    );
+  }
+  const modes = await modesOf(connection, session);
   if (facts.locks && facts.locks.needed > facts.locks.capacity)
     problems.push(tooManyLocks(facts.locks, describeConnection(connection)));
   for (const name of facts.extensions)
@@ -103,6 +118,10 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
     tables: chosen.tables.length,
     rows: chosen.tables.reduce((rows, table) => rows + table.rows, 0),
     plainBytes: archive.artifact.plainBytes,
+    dataBytes,
+    // Indexes and row headers come on top of the rows.
+    space: { neededBytes: Math.ceil(dataBytes * DISK_PER_BYTE), freeBytes: facts.freeBytes },
+    ...modes,
     estimatedMs: Math.round((archive.artifact.plainBytes / USUAL_RATE) * 1000),
     clientProgram: `pg_restore ${archive.programs.version}`,
     archiveServerVersion: archive.manifest.source.serverVersion,
@@ -113,7 +132,7 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
     locks: facts.locks ? { needed: facts.locks.needed, capacity: facts.locks.capacity } : null,
     wouldReplace: facts.relations.there,
     dependents: facts.relations.dependents,
-    sessions: swap.sessions,
+    sessions: [...facts.sessions, ...swap.sessions],
     problems,
     warnings: [...chosen.notes, ...warnings, ...swap.warnings],
   };
@@ -184,31 +203,6 @@ async function problemsOf(look: () => Promise<void>): Promise<string[]> {
 
 function refused(message: string, hint: string): EngineError {
   return new EngineError('TARGET_REFUSED', message, hint);
-}
-
-async function assertMayCreate(client: Client): Promise<void> {
-  const { rows } = await client.query<{ may: boolean }>(
-    'SELECT rolcreatedb OR rolsuper AS may FROM pg_catalog.pg_roles WHERE rolname = current_user',
-  );
-  if (rows[0]?.may) return;
-  throw new EngineError(
-    'PRIVILEGE_MISSING',
-    'The role of the source may not create databases.',
-    'ALTER ROLE … CREATEDB, or restore by mode url into an empty database that someone else made.',
-  );
-}
-
-async function assertOwns(client: Client, database: string): Promise<void> {
-  const { rows } = await client.query<{ may: boolean }>(
-    "SELECT pg_has_role(current_user, datdba, 'USAGE') AS may FROM pg_catalog.pg_database WHERE datname = $1",
-    [database],
-  );
-  if (rows[0]?.may) return;
-  throw new EngineError(
-    'PRIVILEGE_MISSING',
-    `The role of the source does not own the database ${JSON.stringify(database)}, and only its owner may rename it.`,
-    'Restore by another mode, or make the role a member of the owner.',
-  );
 }
 
 async function serverVersion(client: Client): Promise<string> {

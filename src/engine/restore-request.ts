@@ -13,6 +13,8 @@ export interface RestoreRequest extends ArchiveSource {
   createRoles: boolean;
   /** Parallel jobs for indexes and constraints, where the mode allows it. */
   jobs: number;
+  /** Go on after errors of pg_restore, which become warnings; only for a new database. */
+  continueOnErrors?: boolean;
   /** 1 for the first. */
   attempt: number;
   onProgress: (progress: Progress) => void;

@@ -52,7 +52,7 @@ export class RestoreRunner implements RunHandler {
   }
 
   private requestOf(run: HeldRun, restore: RestoreRow, backup: BackupRow, target: RestoreTarget): RestoreRequest {
-    const { selection, createRoles, jobs, keepPreviousHours } = restore.target;
+    const { selection, createRoles, continueOnErrors = false, jobs, keepPreviousHours } = restore.target;
     const fenced = (work: (trx: Trx) => Promise<void>) =>
       this.catalog.transaction(async (trx) => {
         await run.fence(trx);
@@ -64,6 +64,7 @@ export class RestoreRunner implements RunHandler {
       target,
       selection,
       createRoles,
+      continueOnErrors,
       jobs,
       attempt: run.attempt,
       onProgress: (progress) => run.report(progress),

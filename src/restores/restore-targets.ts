@@ -59,6 +59,7 @@ export class RestoreTargets {
         ...(target.mode === 'side-schema' ? { schema: target.schema } : {}),
         jobs: dto.jobs ?? DEFAULT_JOBS,
         createRoles: dto.createRoles ?? false,
+        ...(dto.continueOnErrors ? { continueOnErrors: true } : {}),
         keepPreviousHours: dto.target.keepPreviousHours ?? DEFAULT_KEEP_HOURS,
         selection: selectionOf(dto),
       },
@@ -106,7 +107,16 @@ export class RestoreTargets {
 }
 
 /** What of the backup is asked for. @throws VALIDATION_ERROR */
-export function selectionOf({ schemas, tables, schemaOnly, dataOnly }: CreateRestoreDto): RestoreTargetColumn['selection'] {
+export function selectionOf({
+  target,
+  schemas,
+  tables,
+  schemaOnly,
+  dataOnly,
+  continueOnErrors,
+}: CreateRestoreDto): RestoreTargetColumn['selection'] {
+  if (continueOnErrors && target.mode !== 'new-database')
+    throw Errors.validation({ continueOnErrors: 'belongs to mode new-database; every other mode is all or nothing' });
   if (schemaOnly && dataOnly) throw Errors.validation({ dataOnly: 'excludes schemaOnly; ask for one, or for neither' });
   return {
     ...(schemas?.length ? { schemas } : {}),

@@ -21,10 +21,7 @@ import {
 import { PagingDto } from '../common/http/paging.dto.js';
 import { RunDto } from '../jobs/run.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
-
-/** How a restore reaches its target. */
-const RESTORE_MODES = ['new-database', 'url', 'swap', 'in-place', 'side-schema'] as const;
-export type RestoreMode = (typeof RESTORE_MODES)[number];
+import { RESTORE_MODES, type RestoreMode, RestoreModesDto } from '../sources/restore-modes.dto.js';
 
 /** Components that can be restored into a database. */
 const RESTORABLE_COMPONENTS = ['database'] as const;
@@ -118,6 +115,15 @@ export class CreateRestoreDto {
   @IsBoolean()
   createRoles?: boolean;
 
+  /**
+   * Go on after errors of pg_restore, and list every one in `warnings`; mode new-database. For backups that restore no other way: what
+   * comes out is not the whole backup.
+   */
+  @IsOptional()
+  @IsBoolean()
+  @ApiPropertyOptional({ default: false })
+  continueOnErrors?: boolean;
+
   /** Answer with the plan, and change nothing. */
   @IsOptional()
   @IsBoolean()
@@ -175,8 +181,17 @@ export class LocksDto {
   capacity!: number;
 }
 
+/** Disk that a restore takes, and what is free. */
+export class RestoreSpaceDto {
+  /** A rough estimate: the rows, and half as much for indexes and row headers. */
+  neededBytes!: number;
+  /** Null where the target's server is on another machine, or does not tell. */
+  @ApiProperty({ type: Number, nullable: true })
+  freeBytes!: number | null;
+}
+
 /** What a restore would do, and what stands against it. */
-export class RestorePlanDto {
+export class RestorePlanDto extends RestoreModesDto {
   /** Whether the restore can be done as asked for. */
   ok!: boolean;
   /** Objects that would be made, by kind. */
@@ -186,6 +201,9 @@ export class RestorePlanDto {
   rows!: number;
   /** Bytes of the dump that would be read. */
   plainBytes!: number;
+  /** Bytes of rows that would be loaded. */
+  dataBytes!: number;
+  space!: RestoreSpaceDto;
   /** A rough estimate by the size alone. */
   estimatedMs!: number;
   clientProgram!: string;
@@ -202,7 +220,7 @@ export class RestorePlanDto {
   wouldReplace!: string[];
   /** What depends on these and is not in the backup. */
   dependents!: string[];
-  /** Sessions that would be ended. */
+  /** Sessions in the target's database: a swap ends them, a restore in place waits for what they hold. */
   sessions!: string[];
   /** What keeps the restore from being done, each with how to mend it. */
   problems!: string[];

@@ -10,6 +10,7 @@ import { withClient } from '../engine/postgres/client.js';
 import type { PgConnection } from '../engine/postgres/connection.js';
 import { inspectSource, lockShortage, type SourceInspection } from '../engine/postgres/inspect-source.js';
 import type { SourceTestDto } from './source.dto.js';
+import { modesOf } from '../engine/restore-modes.js';
 import { exclusionsOf } from './source-values.js';
 import type { SourceRow } from './sources.repository.js';
 import { SourcesRepository } from './sources.repository.js';
@@ -38,7 +39,9 @@ export class SourceTester {
     await this.noteServerVersion(row, inspection.serverVersion);
     const program = await this.clientProgram(inspection.serverMajor);
     const problems = [...program.problems, ...problemsOf(inspection), ...(await this.fileProblems(row.options.configPaths))];
+    const modes = await modesOf(connection, { applicationName: 'backstay:inspect', signal });
     return {
+      ...modes,
       ok: problems.length === 0,
       serverVersion: inspection.serverVersion,
       sizeBytes: inspection.sizeBytes,

@@ -16,6 +16,7 @@ import {
   Min,
   ValidateNested,
 } from 'class-validator';
+import { RestoreModesDto } from './restore-modes.dto.js';
 import { TLS_MODES, type TlsMode } from '../engine/postgres/connection.js';
 
 /** Kinds of sources. */
@@ -238,7 +239,7 @@ export class ExtensionDto {
 }
 
 /** What a test of a source found. */
-export class SourceTestDto {
+export class SourceTestDto extends RestoreModesDto {
   /** Whether a backup can be made now. */
   ok!: boolean;
   serverVersion!: string;

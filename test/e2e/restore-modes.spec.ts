@@ -4,6 +4,7 @@ import { findClientPrograms } from '../../src/engine/postgres/client-programs.js
 import { withClient } from '../../src/engine/postgres/client.js';
 import { KeptDatabases } from '../../src/restores/kept-databases.js';
 import type { RestoreDto, RestorePlanDto } from '../../src/restores/restore.dto.js';
+import type { SourceTestDto } from '../../src/sources/source.dto.js';
 import { type DatabasePortrait, portray } from '../support/compare-databases.js';
 import { usePostgres } from '../support/postgres.js';
 import { type Answer, urlOf, useServer } from '../support/server.js';
@@ -71,6 +72,10 @@ describe('a swap', () => {
     const { body } = await restore<RestorePlanDto>(shop, { target: { mode: 'swap' }, dryRun: true });
     expect(body.data).toMatchObject({ ok: true, problems: [], tables: shop.backup.tableCount, rows: shop.backup.rowCount });
     expect(body.data.objects['TABLE']).toBeGreaterThan(20);
+    expect(body.data.usableModes).toContain('swap');
+    expect(body.data.space.neededBytes).toBeGreaterThanOrEqual(body.data.dataBytes);
+    // The private server is on this machine, and its postmaster.pid tells so.
+    expect(body.data.space.freeBytes).toBeGreaterThan(body.data.dataBytes);
     expect(await names('swapped%')).toEqual(['swapped']);
   });
 
@@ -313,5 +318,78 @@ describe('a part of a backup', () => {
       "SELECT tableowner, rolconnlimit, pg_has_role('the boss', 'staff', 'MEMBER') AS member FROM pg_tables JOIN pg_roles ON rolname = tableowner WHERE tablename = 'bossed'",
     );
     expect(owner).toEqual([{ tableowner: 'the boss', rolconnlimit: 3, member: true }]);
+  });
+});
+
+describe('a source', () => {
+  it('says on a test which restore modes its role can use, and what is in the way of the others', async () => {
+    const reader = await postgres.current.createUser('only reads', 'IN ROLE pg_read_all_data');
+    await postgres.current.createDatabase('looked_at');
+    await exec('looked_at', 'CREATE TABLE theirs AS SELECT 1 AS i');
+    const made = async (name: string, as?: { user: string; password: string }) => {
+      const url = urlOf(postgres.current.connection('looked_at', as));
+      return (await api<{ id: string }>('POST', '/api/sources', { name, url })).body.data.id;
+    };
+    const test = async (id: string) => (await api<SourceTestDto>('POST', `/api/sources/${id}/test`)).body.data;
+    expect(await test(await made('by its owner'))).toMatchObject({
+      ok: true,
+      usableModes: ['new-database', 'url', 'swap', 'in-place', 'side-schema'],
+      unusableModes: [],
+    });
+    expect(await test(await made('by a reader', reader))).toMatchObject({
+      ok: true,
+      usableModes: ['url'],
+      unusableModes: [
+        { mode: 'new-database', why: expect.stringMatching(/may not create databases.*CREATEDB/) },
+        { mode: 'swap', why: expect.stringMatching(/does not own the database/) },
+        { mode: 'in-place', why: expect.stringMatching(/does not own public\.theirs/) },
+        { mode: 'side-schema', why: expect.stringMatching(/may not make a schema/) },
+      ],
+    });
+  });
+});
+
+describe('a backup whose rows break what the schema asks for', () => {
+  let shop: Pick<Shop, 'backup'>;
+
+  beforeAll(async () => {
+    await postgres.current.createDatabase('broken_rows');
+    // The function inside finds its helper by the search path, which restores empty.
+    await exec(
+      'broken_rows',
+      `CREATE FUNCTION helps(i int) RETURNS boolean LANGUAGE sql AS 'SELECT i > 0';
+       CREATE FUNCTION checks(i int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN helps(i); END $$;
+       CREATE TABLE checked (i int CHECK (checks(i))); INSERT INTO checked VALUES (1);
+       CREATE TABLE sound AS SELECT n FROM generate_series(1, 10) n`,
+    );
+    await api('POST', '/api/sources', { name: 'broken rows', url: urlOf(postgres.current.connection('broken_rows')) });
+    const { body } = await api<BackupDto>('POST', '/api/backups/create?wait=60', { source: 'broken rows', type: 'database' });
+    shop = { backup: body.data };
+  });
+
+  it('fails its restore, and leaves nothing', async () => {
+    const { body } = await restore(shop as Shop, { target: { mode: 'new-database', database: 'stopped' } });
+    expect(body.data).toMatchObject({ status: 'failed', error: { code: 'RESTORE_FAILED' } });
+    expect(await names('stopped%')).toEqual([]);
+  });
+
+  it('is restored as far as it goes when asked to, with every error listed and every difference counted', async () => {
+    const { body } = await restore(shop as Shop, {
+      target: { mode: 'new-database', database: 'went_on' },
+      continueOnErrors: true,
+    });
+    expect(body.data).toMatchObject({
+      status: 'completed',
+      countsEqual: false,
+      differences: [{ schema: 'public', table: 'checked', expectedRows: 1, actualRows: 0 }],
+      warnings: [
+        expect.stringMatching(/^COPY failed for table "checked".* function helps\(integer\) does not exist.*checked, line 1$/),
+      ],
+    });
+    expect(await query('went_on', 'SELECT count(*)::int AS n FROM sound')).toEqual([{ n: 10 }]);
+  });
+
+  it('is never restored so in a mode that is all or nothing', async () => {
+    expectRefusal(await restore(shop as Shop, { target: { mode: 'swap' }, continueOnErrors: true }), 400, /continueOnErrors/);
   });
 });

@@ -14,6 +14,8 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** `ignore`, the default, gives the child /dev/null. */
   stdin?: 'pipe' | 'ignore';
+  /** How much of the end of stderr is kept; 8 KiB where it is left out. */
+  stderrBytes?: number;
   /** For a program that writes much; a plain pipe where it is left out. */
   output?: ProgramOutput;
 }
@@ -23,7 +25,7 @@ export interface RunningProgram {
   pid: number | undefined;
   stdin: Writable | null;
   stdout: Readable;
-  /** The last 8 KiB that it wrote to stderr so far. */
+  /** The end of what it wrote to stderr so far. */
   stderrTail(): string;
   /**
    * Settles when the process has ended and its streams are closed. Rejects with ProgramFailed unless it exited with 0, and with
@@ -72,7 +74,7 @@ export function startProgram(path: string, args: readonly string[], options: Run
 
   let tail = Buffer.alloc(0);
   stderr.on('data', (chunk: Buffer) => {
-    tail = Buffer.concat([tail, chunk]).subarray(-STDERR_TAIL_BYTES);
+    tail = Buffer.concat([tail, chunk]).subarray(-(options.stderrBytes ?? STDERR_TAIL_BYTES));
   });
   // A child that ends before it has read everything breaks the pipe: its exit code tells more than EPIPE does.
   stdin?.on('error', () => undefined);
