@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { databaseSql } from './bench/database.mjs';
 import { runEngineProcess } from './bench/engine-process.mjs';
 import { median } from './bench/measure.mjs';
-import { engineRun, plainBackup, plainRestore, run } from './bench/runs.mjs';
+import { engineRun, parallelRestore, plainArchive, plainBackup, plainRestore, run } from './bench/runs.mjs';
 import { serverRun } from './bench/server.mjs';
 
 const { values: options } = parseArgs({
@@ -31,6 +31,7 @@ const { values: options } = parseArgs({
 
 const MB = 1e6;
 const LEAST_RATIO = 0.8;
+const MOST_RESTORE_RATIO = 1.1;
 const MOST_GROWTH = 150 * MB;
 const say = (line = '') => process.stdout.write(`${line}\n`);
 const shown = (value, digits = 2) => value.toFixed(digits);
@@ -137,10 +138,14 @@ function spread(all) {
 
 async function compareRestores(context, keys, { file, ids, gb }) {
   const { cluster, dist, programs, folder } = context;
-  const [plain, engine] = [[], []];
+  const [plain, parallel, engine] = [[], [], []];
+  const archive =
+    Number(options.restores) > 0 && (await plainArchive({ programs, connection: cluster.connection('measured'), folder }));
   for (let index = 0; index < Number(options.restores); index++) {
     await sql(context, 'postgres', ['DROP DATABASE IF EXISTS restored', 'CREATE DATABASE restored TEMPLATE template0']);
     plain.push(await plainRestore({ programs, connection: cluster.connection('restored'), file }));
+    await sql(context, 'postgres', ['DROP DATABASE restored', 'CREATE DATABASE restored TEMPLATE template0']);
+    parallel.push(await parallelRestore({ programs, connection: cluster.connection('restored'), file: archive }));
     await sql(context, 'postgres', ['DROP DATABASE restored']);
     engine.push(
       await engineRun(dist, {
@@ -164,12 +169,15 @@ async function compareRestores(context, keys, { file, ids, gb }) {
   if (plain.length === 0) return;
   for (const [name, all] of [
     ['zstd -d | pg_restore        ', plain],
+    ['pg_restore -j2, plain file  ', parallel],
     ['restore by the engine       ', engine],
   ]) {
     const cpu = median(all.map(({ cpuSeconds }) => cpuSeconds)) / gb;
     say(`${name}${shown(median(all.map(({ seconds }) => seconds)), 1)} s   ${shown(cpu)} CPU s/GB`);
   }
   const growth = Math.max(...engine.map(({ grownBytes }) => grownBytes));
+  const seconds = (all) => median(all.map((each) => each.seconds));
+  say(`ratio to pg_restore -j2     ${shown(seconds(engine) / seconds(parallel))}   (the aim is ${MOST_RESTORE_RATIO})`);
   say(`memory of it over idle      ${shown(growth / MB, 0)} MB`);
 }
 

@@ -46,6 +46,19 @@ export async function plainRestore({ programs, connection, file }) {
   return pipeline(script, libpqEnvironment(connection), [programs.pgRestore, file]);
 }
 
+/** `pg_restore -j2` of a plain local archive of the custom format: the measure of a restore. */
+export async function parallelRestore({ programs, connection, file }) {
+  const script = 'pg_restore="$1"; "$pg_restore" --exit-on-error -j2 -d "$PGDATABASE" "$2"';
+  return pipeline(script, libpqEnvironment(connection), [programs.pgRestore, file]);
+}
+
+/** The archive that it reads. */
+export async function plainArchive({ programs, connection, folder }) {
+  const file = join(folder, 'plain.dump');
+  await pipeline('"$1" -Fc -Z0 -f "$2"', libpqEnvironment(connection), [programs.pgDump, file]);
+  return file;
+}
+
 /** A backup or a restore by the engine, in a process of its own. */
 export async function engineRun(dist, job) {
   const { stdout } = await run(process.execPath, [BENCH, '--engine-process', dist.href], { input: JSON.stringify(job) });
