@@ -234,6 +234,8 @@ interface VerificationsTable extends RunColumns {
   requested_level: number;
   proven_level: number | null;
   checks: JsonColumn<object[] | null>;
+  /** What a restore drill has measured; null when there was none. */
+  evidence: JsonColumn<object | null>;
 }
 
 interface AttemptsTable {

@@ -33,6 +33,8 @@ export interface OpenedArchive {
   header: Buffer;
   /** Every table of the archive, as the manifest has it, in the archive's order. */
   tables: TableDigest[];
+  /** One hash over all large objects of the archive; null when it has none. */
+  largeObjectsSha256: string | null;
   /** Client programs that can read it. */
   programs: ClientPrograms;
 }
@@ -50,14 +52,14 @@ export async function openArchive(source: ArchiveSource): Promise<OpenedArchive>
       'Restore another backup; the files of this one can be downloaded.',
     );
   }
-  const { tables } = await openTables(manifest, identities);
+  const { tables, largeObjectsSha256 } = await openTables(manifest, identities);
   const key = objectKey(prefix, artifact.name);
   const { toc, header } = await readToc(await readArtifactPlain({ store, key, name: artifact.name, identities, signal }));
   // An archive can be read by the pg_restore of its own version and by newer ones.
   const dumpMajor = parseVersion(`(PostgreSQL) ${toc.dumpVersion}`)?.major ?? Number.parseInt(toc.dumpVersion, 10);
   const all = await findClientPrograms({ binDirs: source.programs.binDirs });
   const programs = chooseClientPrograms(all, dumpMajor, { requirePatched: source.programs.requirePatched });
-  return { manifest, artifact, key, toc, header, tables, programs };
+  return { manifest, artifact, key, toc, header, tables, largeObjectsSha256, programs };
 }
 
 /** Reads every artifact's stored bytes and compares their hashes, before anything is changed anywhere. @throws EngineError */

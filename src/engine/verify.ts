@@ -5,6 +5,7 @@ import { recipientOf } from './artifact/keys.js';
 import { loadManifest } from './artifact/load-manifest.js';
 import type { Manifest, ManifestArtifact } from './artifact/manifest.js';
 import { openTables } from './artifact/sealed-tables.js';
+import { drill, type DrillOutcome } from './drill.js';
 import { EngineError } from './errors.js';
 import { type Progress, ProgressMeter } from './progress.js';
 import type { ArtifactStore } from './store/artifact-store.js';
@@ -20,8 +21,10 @@ export interface Check {
 
 export interface VerifyRequest {
   ids: BackupIds;
-  /** Highest level to try; 0 to 2. */
+  /** Highest level to try; 0 to 4. */
   level: number;
+  runId: string;
+  programs: { binDirs: readonly string[]; requirePatched: boolean };
   store: ArtifactStore;
   verifyingKeys: readonly string[];
   /** age secrets; level 2 needs one that fits. */
@@ -36,21 +39,35 @@ export interface Verification {
   checks: Check[];
   /** The first check that failed; what follows it was not tried. */
   failure: EngineError | null;
+  /** Why the next level could not be tried, which says nothing about the backup. */
+  impossible: EngineError | null;
+  /** What the restore drill has measured; null when there was none. */
+  drill: DrillOutcome | null;
 }
 
 /** Failures that say something about the backup; others (a destination that does not answer, a missing key) say nothing of it. */
-const VERDICTS = new Set(['OBJECT_MISSING', 'ARTIFACT_CORRUPT', 'MANIFEST_CORRUPT', 'SIGNATURE_INVALID', 'ARCHIVE_CORRUPT']);
+const VERDICTS = new Set([
+  'OBJECT_MISSING',
+  'ARTIFACT_CORRUPT',
+  'MANIFEST_CORRUPT',
+  'SIGNATURE_INVALID',
+  'ARCHIVE_CORRUPT',
+  'RESTORE_FAILED',
+]);
 
 /**
  * Reads a backup anew from its destination and proves level after level, stopping at the first that fails.
  * 0: the manifest is signed by us and every artifact is there in its size. 1: every stored byte is what was written.
- * 2: decrypted, decompressed and parsed to the last byte, every table's rows, bytes and hash equal the manifest.
+ * 2: decrypted, decompressed and parsed to the last byte, every table's rows, bytes and hash equal the manifest. 3: really restored into a
+ * PostgreSQL that was made for it. 4: what was restored holds the same rows, sequences, large objects and schema.
  * @throws EngineError when nothing can be said, as the destination does not answer or no key fits; the signal's reason when aborted
  */
 export async function verifyBackup(request: VerifyRequest): Promise<Verification> {
   const checks: Check[] = [];
   const meter = new ProgressMeter(request.onProgress);
   let provenLevel: number | null = null;
+  let drilled: DrillOutcome | null = null;
+  let impossible: EngineError | null = null;
   const prove = async (level: number, name: string, work: () => Promise<string>): Promise<void> => {
     try {
       checks.push({ level, name, ok: true, detail: await work() });
@@ -72,9 +89,26 @@ export async function verifyBackup(request: VerifyRequest): Promise<Verification
       await proveReadable(request, manifest, meter, prove);
       provenLevel = 2;
     }
-    return { provenLevel, checks, failure: null };
+    if (request.level >= 3) {
+      try {
+        await prove(3, 'restore drill', async () => {
+          drilled = await proveRestorable(request, manifest);
+          return drillDetail(drilled);
+        });
+        provenLevel = 3;
+      } catch (error) {
+        if (!(error instanceof EngineError) || error.code !== 'DRILL_IMPOSSIBLE') throw error;
+        impossible = error;
+      }
+    }
+    if (request.level >= 4 && drilled) {
+      await proveEqual(drilled, prove);
+      provenLevel = 4;
+    }
+    return { provenLevel, checks, failure: null, impossible, drill: drilled };
   } catch (error) {
-    if (error instanceof EngineError && checks.at(-1)?.ok === false) return { provenLevel, checks, failure: error };
+    if (error instanceof EngineError && checks.at(-1)?.ok === false)
+      return { provenLevel, checks, failure: error, impossible, drill: drilled };
     throw error;
   }
 }
@@ -149,6 +183,39 @@ async function proveReadable(request: VerifyRequest, manifest: Manifest, meter: 
       return isDump ? readDump(request, manifest, artifact, onBytes) : readPlain(request, artifact, onBytes);
     });
     before += artifact.plainBytes;
+  }
+}
+
+async function proveRestorable(request: VerifyRequest, manifest: Manifest): Promise<DrillOutcome> {
+  if (!manifest.components.includes('database'))
+    throw new EngineError('DRILL_IMPOSSIBLE', 'The backup holds no database to restore.', 'Ask for level 2.');
+  return drill({ ...request, serverBinDirs: request.programs.binDirs, compare: request.level >= 4 });
+}
+
+function drillDetail({ serverVersion, restoreMs, tables, rows, isolation, warnings }: DrillOutcome): string {
+  const walls = [isolation.ownUser ? 'a user of its own' : '', isolation.noNetwork ? 'no network' : '']
+    .filter(Boolean)
+    .join(', ');
+  const notes = warnings.length === 0 ? '' : ` ${warnings.join(' ')}`;
+  return `${tables} tables with ${rows} rows restored in ${restoreMs} ms into PostgreSQL ${serverVersion} (${walls}).${notes}`;
+}
+
+const EQUAL_CHECKS = { tables: 'table', sequences: 'sequence', 'large objects': 'large objects', schema: 'schema' } as const;
+const NAMED_DIFFERENCES = 10;
+
+async function proveEqual({ differences }: DrillOutcome, prove: Prove): Promise<void> {
+  for (const [name, kind] of Object.entries(EQUAL_CHECKS)) {
+    await prove(4, `${name} equal`, async () => {
+      const found = (differences ?? []).filter((difference) => difference.kind === kind);
+      if (found.length === 0) return 'The restored database has the same.';
+      const named = found.slice(0, NAMED_DIFFERENCES).map((difference) => `${difference.name}: ${difference.detail}`);
+      const more = found.length - named.length;
+      throw new EngineError(
+        'RESTORE_FAILED',
+        `The backup was restored, but ${found.length} of its ${name} differ. ${named.join(' ')}${more > 0 ? ` And ${more} more.` : ''}`,
+        'Use another backup, and look into what wrote this one.',
+      );
+    });
   }
 }
 

@@ -3,6 +3,8 @@ import { toBackup } from '../backups/backup-view.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
+import { Settings } from '../config/settings.js';
+import type { DrillOutcome } from '../engine/drill.js';
 import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { verifyBackup } from '../engine/verify.js';
 import { Installation } from '../installation/installation.js';
@@ -25,12 +27,15 @@ export class VerificationRunner implements RunHandler {
     private readonly keys: ServerKeys,
     private readonly installation: Installation,
     private readonly cache: CacheService,
+    private readonly settings: Settings,
   ) {}
 
   async run(run: HeldRun): Promise<void> {
     const verification = await this.row(run.id);
     const backup = await this.backups.get(verification.organization_id, verification.backup_id);
-    const { provenLevel, checks, failure } = await verifyBackup({
+    const { provenLevel, checks, failure, impossible, drill } = await verifyBackup({
+      runId: run.id,
+      programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
       ids: {
         installation: this.installation.id,
         organization: backup.organization_id,
@@ -46,17 +51,18 @@ export class VerificationRunner implements RunHandler {
     });
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
-      await this.verifications.recordChecks(trx, run.id, provenLevel, checks);
+      await this.verifications.recordChecks(trx, run.id, provenLevel, checks, drill && evidenceOf(drill));
       if (failure) await this.verifications.recordBroken(trx, backup.id, failure);
       else {
         await this.verifications.recordProof(trx, backup.id, provenLevel ?? 0);
+        if (impossible) return;
         await this.verifications.complete(trx, run.id);
         await run.completed(trx);
       }
     });
     await this.cache.invalidate(run.organizationId, ['verifications', 'backups']);
     // The checks and the verdict are written; the run itself ends as failed, with the cause.
-    if (failure) throw failure;
+    if (failure ?? impossible) throw failure ?? impossible;
   }
 
   async isDone(): Promise<boolean> {
@@ -90,4 +96,9 @@ export class VerificationRunner implements RunHandler {
     if (!row) throw new Error(`The verification ${id} has no row`);
     return row;
   }
+}
+
+/** What the certificate tells of a drill. */
+function evidenceOf({ serverVersion, restoreMs, tables, rows, isolation, warnings }: DrillOutcome): object {
+  return { serverVersion, restoreMs, tables, rows, isolation, warnings };
 }

@@ -3,16 +3,18 @@ import { IsInt, IsOptional, Max, Min } from 'class-validator';
 import { RunDto } from '../jobs/run.dto.js';
 
 /** The highest level that this version proves. */
-export const HIGHEST_LEVEL = 2;
+export const HIGHEST_LEVEL = 4;
+/** What is proven where nobody says: it reads the backup, and starts no server. */
+export const DEFAULT_LEVEL = 2;
 
 /** What to prove. */
 export class CreateVerificationDto {
-  /** Proof level: 0 stored, 1 intact (every stored byte is read and hashed), 2 readable (decrypted and parsed to the last byte, every table equals the manifest). */
+  /** Proof level: 0 stored, 1 intact (every stored byte is read and hashed), 2 readable (decrypted and parsed to the last byte, every table equals the manifest), 3 restorable (really restored into a throwaway PostgreSQL), 4 equal (rows, sequences, large objects and schema of what was restored). */
   @IsOptional()
   @IsInt()
   @Min(0)
   @Max(HIGHEST_LEVEL)
-  @ApiPropertyOptional({ default: HIGHEST_LEVEL, minimum: 0, maximum: HIGHEST_LEVEL })
+  @ApiPropertyOptional({ default: DEFAULT_LEVEL, minimum: 0, maximum: HIGHEST_LEVEL })
   level?: number;
 }
 
@@ -33,4 +35,19 @@ export class VerificationDto extends RunDto {
   @ApiProperty({ type: Number, nullable: true })
   provenLevel!: number | null;
   checks!: CheckDto[];
+}
+
+/** Signed evidence of a verification. */
+export class CertificateDto {
+  /** What was verified, by what, and what was found; a drill with its measured restore time in milliseconds. */
+  @ApiProperty({ type: 'object', additionalProperties: true })
+  certificate!: object;
+  /** The exact text that was signed; as JSON it is the certificate. */
+  signed!: string;
+  /** Ed25519 over the bytes of `signed`, in base64. */
+  signature!: string;
+  /** Id of the key that signed. */
+  keyId!: string;
+  /** The key to check with, as PEM; compare it with the one that you kept of GET /api/keys. */
+  publicKey!: string;
 }

@@ -3,12 +3,14 @@ import { ApiTags } from '@nestjs/swagger';
 import type { Request } from 'express';
 import { RequirePermissions } from '../auth/access.js';
 import { Caller, type Identity } from '../auth/identity.js';
+import { BackupsService } from '../backups/backups.service.js';
 import { Answers } from '../common/http/answers.js';
 import { RateLimit } from '../common/http/rate-limit.js';
 import { goneSignal } from '../common/http/server-sent-events.js';
 import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
-import { CreateVerificationDto, VerificationDto } from './verification.dto.js';
+import { Certificates } from './certificates.js';
+import { CertificateDto, CreateVerificationDto, VerificationDto } from './verification.dto.js';
 import { toVerification } from './verification-view.js';
 import { VerificationsService } from './verifications.service.js';
 
@@ -18,6 +20,8 @@ export class VerificationsController {
   constructor(
     private readonly verifications: VerificationsService,
     private readonly watcher: RunWatcher,
+    private readonly backups: BackupsService,
+    private readonly certificates: Certificates,
   ) {}
 
   /** Queue a verification of a backup, which reads it anew from its destination; `wait` holds the answer until it ends. */
@@ -45,5 +49,15 @@ export class VerificationsController {
   @Answers(VerificationDto, { errors: [404] })
   async get(@Caller() caller: Identity, @Param('id') id: string): Promise<VerificationDto> {
     return toVerification(await this.verifications.get(caller.organizationId, id));
+  }
+
+  /** The signed certificate of a verification that has ended; docs/PROOF.md shows how to check it without this server. */
+  @Get('verifications/:id/certificate')
+  @RequirePermissions('backup:read')
+  @RateLimit('lenient')
+  @Answers(CertificateDto, { errors: [404, 409] })
+  async certificate(@Caller() caller: Identity, @Param('id') id: string): Promise<CertificateDto> {
+    const verification = await this.verifications.get(caller.organizationId, id);
+    return this.certificates.of(verification, await this.backups.get(caller.organizationId, verification.backup_id));
   }
 }

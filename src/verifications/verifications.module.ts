@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common';
 import { BackupsModule } from '../backups/backups.module.js';
+import { Certificates } from './certificates.js';
 import { VerificationRunner } from './verification-runner.js';
 import { VerificationsController } from './verifications.controller.js';
 import { VerificationsRepository } from './verifications.repository.js';
@@ -8,7 +9,7 @@ import { VerificationsService } from './verifications.service.js';
 @Module({
   imports: [BackupsModule],
   controllers: [VerificationsController],
-  providers: [VerificationsService, VerificationsRepository, VerificationRunner],
+  providers: [VerificationsService, VerificationsRepository, VerificationRunner, Certificates],
   exports: [VerificationsService],
 })
 export class VerificationsModule {}

@@ -44,10 +44,16 @@ export class VerificationsRepository {
       .executeTakeFirstOrThrow();
   }
 
-  async recordChecks(trx: Trx, id: string, provenLevel: number | null, checks: readonly Check[]): Promise<void> {
+  async recordChecks(
+    trx: Trx,
+    id: string,
+    provenLevel: number | null,
+    checks: readonly Check[],
+    evidence: object | null,
+  ): Promise<void> {
     await trx
       .updateTable('verifications')
-      .set({ proven_level: provenLevel, checks: json([...checks]) })
+      .set({ proven_level: provenLevel, checks: json([...checks]), evidence: json(evidence) })
       .where('id', '=', id)
       .execute();
   }

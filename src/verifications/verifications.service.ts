@@ -9,7 +9,7 @@ import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import { RunControl } from '../jobs/run-control.js';
 import { ServerKeys } from '../keys/server-keys.js';
-import { type CreateVerificationDto, HIGHEST_LEVEL } from './verification.dto.js';
+import { type CreateVerificationDto, DEFAULT_LEVEL, HIGHEST_LEVEL } from './verification.dto.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
 
 const ID = timedIdPattern('verification');
@@ -58,10 +58,10 @@ export class VerificationsService {
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be verified.`);
     refuseExternal(backup);
-    const level = dto.level ?? (this.keys.holdsIdentity ? HIGHEST_LEVEL : 1);
+    const level = dto.level ?? (this.keys.holdsIdentity ? DEFAULT_LEVEL : 1);
     if (level >= 2 && !this.keys.holdsIdentity)
       throw Errors.precondition(
-        'Level 2 decrypts the backup, and the server holds no key that can (BACKUP_RECIPIENTS names only keys of yours). Ask for level 1.',
+        'Level 2 and above decrypt the backup, and the server holds no key that can (BACKUP_RECIPIENTS names only keys of yours). Ask for level 1.',
       );
     const id = newTimedId('verification', new Date());
     const row = await this.catalog.transaction(async (trx) => {

@@ -232,7 +232,7 @@ describe('the list of restores', () => {
 });
 
 describe('a verification', () => {
-  it.each([0, 1, 2])('proves level %d, and the backup says so', async (level) => {
+  it.each(process.getuid?.() === 0 ? [0, 1, 2, 3, 4] : [0, 1, 2])('proves level %d, and the backup says so', async (level) => {
     const answer = (await verify({ level })).body.data;
     expect(answer).toMatchObject({
       id: expect.stringMatching(/^verification_/),
@@ -251,8 +251,9 @@ describe('a verification', () => {
   });
 
   it('of a lower level takes nothing away that was proven', async () => {
+    const { proofLevel } = await details();
     expect((await verify({ level: 1 })).body.data.provenLevel).toBe(1);
-    expect((await details()).proofLevel).toBe(2);
+    expect((await details()).proofLevel).toBe(proofLevel);
   });
 
   it('finds one changed bit, after which nothing of the backup is handed out as sound, and a mended one is good again', async () => {

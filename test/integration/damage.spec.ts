@@ -94,6 +94,8 @@ describe('a stored backup', () => {
       identities: [runs.age.identity],
       signal: new AbortController().signal,
       onProgress: () => undefined,
+      runId: 'verification_1',
+      programs: { binDirs: [], requirePatched: false },
     });
   }
 

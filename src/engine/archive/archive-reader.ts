@@ -2,7 +2,7 @@ import { archiveCorrupt } from './archive-errors.js';
 import { copyColumns } from './copy-statement.js';
 import { DataReader } from './data-reader.js';
 import { LargeObjectsDigest, type LargeObjectsSummary } from './large-objects.js';
-import { type ArchiveToc, LARGE_OBJECT_DATA, TABLE_DATA } from './toc.js';
+import { type ArchiveToc, LARGE_OBJECT_DATA, TABLE_DATA, type TocEntry } from './toc.js';
 import { TocReader } from './toc-reader.js';
 
 /** What an archive holds of one table. */
@@ -37,6 +37,8 @@ export interface ArchiveReaderOptions {
   onToc?(toc: ArchiveToc): void;
   /** Called after each table, with its place in `ArchiveSummary.tables`. */
   onTable?(table: ArchiveTable, index: number): void;
+  /** Bytes of a table's rows as they come, with the mark that ends them; they may be written over afterwards. */
+  onRows?(entry: TocEntry, bytes: Buffer): void;
   /** The greatest header with table of contents that is read, in bytes; 512 MiB when left out. */
   maxHeaderBytes?: number;
 }
@@ -112,6 +114,7 @@ export class ArchiveReader {
         this.options.onTable?.(table, this.#tables.length - 1);
       },
       onLargeObject: (oid, digest) => this.#largeObjects.add(oid, digest),
+      ...(this.options.onRows ? { onRows: (entry: TocEntry, bytes: Buffer) => this.options.onRows?.(entry, bytes) } : {}),
     });
     this.options.onToc?.(toc);
     this.#data.write(rest);

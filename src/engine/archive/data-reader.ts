@@ -9,6 +9,8 @@ const BLOCK_OF_LARGE_OBJECTS = 3;
 type Expected = 'block' | 'dump id' | 'object id' | 'length' | 'content';
 
 export interface DataReaderEvents {
+  /** Bytes of a table's rows as they come, with the mark that ends them; they may be written over afterwards. */
+  onRows?(entry: TocEntry, bytes: Buffer): void;
   onTable(entry: TocEntry, digest: RowDigest): void;
   onLargeObject(oid: number, digest: ContentDigest): void;
 }
@@ -136,11 +138,13 @@ export class DataReader {
   #readContent(chunk: Buffer, view: DataView, from: number): number {
     const end = chunk.length;
     const digester = this.#digester;
+    const { onRows } = this.events;
     let at = from;
     let remaining = this.#remaining;
     for (;;) {
       const taken = remaining < end - at ? remaining : end - at;
       digester.append(chunk, view, at, taken);
+      if (onRows && this.#blockType === BLOCK_OF_ROWS && this.#entry) onRows(this.#entry, chunk.subarray(at, at + taken));
       at += taken;
       remaining -= taken;
       if (remaining > 0) break;

@@ -12,16 +12,26 @@ const START_TIMEOUT_MS = 60_000;
 export type Identity = { uid: number; gid: number } | Record<string, never>;
 
 /** Starts the server of the cluster in `folder`; what it says goes to `folder/log`. */
-export async function launchPostmaster(programs: ServerPrograms, folder: string, identity: Identity): Promise<ChildProcess> {
+export async function launchPostmaster(
+  programs: ServerPrograms,
+  folder: string,
+  identity: Identity,
+  isolated = false,
+): Promise<ChildProcess> {
   const log = await open(join(folder, 'log'), 'a', 0o600);
   try {
-    const postmaster = spawn(programs.postgres, ['-D', join(folder, 'data')], {
+    const server = [programs.postgres, '-D', join(folder, 'data')];
+    // Each of these programs becomes the next, so the process stays the same.
+    const asUser =
+      identity.uid === undefined ? [] : ['setpriv', `--reuid=${identity.uid}`, `--regid=${identity.gid}`, '--clear-groups', '--'];
+    const [program = '', ...args] = isolated ? ['unshare', '--net', '--', ...asUser, ...server] : server;
+    const postmaster = spawn(program, args, {
       env: bareEnvironment(),
       cwd: folder,
       stdio: ['ignore', log.fd, log.fd],
       // Its own session: Ctrl-C in a terminal must not end it before we have.
       detached: true,
-      ...identity,
+      ...(isolated ? {} : identity),
     });
     postmaster.on('error', () => undefined);
     postmaster.unref();
@@ -29,6 +39,17 @@ export async function launchPostmaster(programs: ServerPrograms, folder: string,
   } finally {
     await log.close();
   }
+}
+
+/** Whether this process may give a child a network of its own, in which nothing can be reached. */
+export async function canIsolate(): Promise<boolean> {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return false;
+  const args = ['--net', '--', 'setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--', '/bin/true'];
+  const probe = spawn('unshare', args, { env: bareEnvironment(), stdio: 'ignore' });
+  return new Promise((resolve) => {
+    probe.once('error', () => resolve(false));
+    probe.once('exit', (code) => resolve(code === 0));
+  });
 }
 
 /** Waits until the postmaster writes into its pid file that it is ready. False where it ended, or was canceled. */

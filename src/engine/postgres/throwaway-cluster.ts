@@ -9,7 +9,7 @@ import { EngineError } from '../errors.js';
 import { makeClusterFolder, markClusterFolder, removeClusterFolder, sweepThrowawayClusters } from './cluster-folder.js';
 import type { PgConnection } from './connection.js';
 import { bareEnvironment } from './environment.js';
-import { endPostmaster, type Identity, isReady, launchPostmaster, watchOwner } from './postmaster.js';
+import { canIsolate, endPostmaster, type Identity, isReady, launchPostmaster, watchOwner } from './postmaster.js';
 import { findServerPrograms, openToEveryone, type ServerPrograms } from './server-programs.js';
 
 const run = promisify(execFile);
@@ -33,6 +33,8 @@ export interface ThrowawayClusterOptions {
   locale?: string;
   /** False for a cluster that is reached through its unix socket alone. */
   listenTcp?: boolean;
+  /** What runs in it is not trusted: where the system allows, it has no network. */
+  untrusted?: boolean;
   signal?: AbortSignal;
 }
 
@@ -54,6 +56,8 @@ export class ThrowawayCluster {
     private readonly password: string,
     private readonly postmaster: ChildProcess,
     private readonly watcher: ChildProcess,
+    /** What keeps that which runs in it from us: a user of its own that can't read our files, and no network. */
+    readonly isolation: { ownUser: boolean; noNetwork: boolean },
   ) {}
 
   /** @throws EngineError CLUSTER_FAILED (with the end of the server's log), CANCELED */
@@ -64,12 +68,13 @@ export class ThrowawayCluster {
     try {
       const identity: Identity = process.getuid?.() === 0 ? { uid: UNPRIVILEGED, gid: UNPRIVILEGED } : {};
       const programs = await reachablePrograms(found, folder, identity);
+      const isolated = options.untrusted === true && (await canIsolate());
       const password = randomBytes(24).toString('base64url');
       await initialize(programs, folder, password, identity, options);
       for (let attempt = 1; ; attempt++) {
         const port = await freePort();
         await writeFile(join(folder, 'port.conf'), `port = ${port}\n`, { mode: 0o644 });
-        const postmaster = await launchPostmaster(programs, folder, identity);
+        const postmaster = await launchPostmaster(programs, folder, identity, isolated);
         // Before it is ready: whatever becomes of this process from here on, the server does not outlive it.
         const watcher = watchOwner(postmaster, identity);
         await markClusterFolder(folder, postmaster.pid ?? null);
@@ -86,6 +91,7 @@ export class ThrowawayCluster {
             password,
             postmaster,
             watcher,
+            { ownUser: identity.uid !== undefined, noNetwork: isolated },
           );
         }
         await endPostmaster(postmaster);
