@@ -1,5 +1,6 @@
 import { text } from 'node:stream/consumers';
 import { describe, expect, it } from '@jest/globals';
+import { until } from '../../../test/support/until.js';
 import { ProgramFailed, startProgram } from './run-program.js';
 
 const env = { PATH: '/usr/bin:/bin' };
@@ -67,5 +68,25 @@ describe('startProgram', () => {
   it('says which program cannot be started', async () => {
     const program = startProgram('/nonexistent/pg_dump', [], { env });
     await expect(program.done).rejects.toMatchObject({ code: 'TOOL_MISSING' });
+  });
+});
+
+describe('the output of a program that has ended before anybody read it', () => {
+  it('is all there', async () => {
+    const program = startProgram(node, ['-e', 'process.stdout.write("x".repeat(5000))'], { env });
+    const { pid } = program;
+    // Only its death is waited for: the streams stay as they are.
+    await until(() => {
+      try {
+        return pid === undefined || !process.kill(pid, 0);
+      } catch {
+        return true;
+      }
+    });
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    let bytes = 0;
+    for await (const chunk of program.stdout as AsyncIterable<Buffer>) bytes += chunk.length;
+    await program.done;
+    expect(bytes).toBe(5000);
   });
 });

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { basename } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
+import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { EngineError } from '../errors.js';
 import type { ProgramOutput } from './program-output.js';
 
@@ -69,7 +69,7 @@ export function startProgram(path: string, args: readonly string[], options: Run
   // The child has its own by now; as long as we hold ours, the output does not end.
   options.output?.childEnd.destroy();
   const { stdin, stderr } = child;
-  const stdout = options.output?.stdout ?? child.stdout;
+  const stdout = options.output?.stdout ?? keptUntilRead(child.stdout);
   if (stdout === null || stderr === null) throw new Error('a child process was started without its streams');
 
   let tail = Buffer.alloc(0);
@@ -91,7 +91,7 @@ export function startProgram(path: string, args: readonly string[], options: Run
     killer = setTimeout(() => {
       signalGroup(child, 'SIGKILL');
       // Whoever left the group may hold the pipes open for ever.
-      for (const stream of [stdout, stderr]) stream.destroy();
+      for (const stream of [stdout, child.stdout, stderr]) stream?.destroy();
     }, KILL_AFTER_MS);
   };
   const abort = (): void => {
@@ -121,6 +121,17 @@ export function startProgram(path: string, args: readonly string[], options: Run
   if (options.signal?.aborted) abort();
   else options.signal?.addEventListener('abort', abort, { once: true });
   return { pid: child.pid, stdin, stdout, stderrTail: () => tail.toString('utf8'), done };
+}
+
+/**
+ * When a child has ended, Node lets what nobody is reading yet of its output run to waste. A program that is quick would so have
+ * printed nothing, and ended well: a reader of our own stands in between from the start.
+ */
+function keptUntilRead(stdout: Readable | null): Readable | null {
+  if (stdout === null) return null;
+  const kept = new PassThrough();
+  stdout.on('error', (error) => kept.destroy(error));
+  return stdout.pipe(kept);
 }
 
 /** Signals a program and everything that it started. */
