@@ -50,14 +50,15 @@ function say(text: string): void {
 }
 
 function fail(error: unknown): never {
-  process.stderr.write(`Backstay can't start.\n${redact(explain(error))}\n`);
+  process.stderr.write(`Backstay can't start.\n${explain(error)}\n`);
   process.exit(1);
 }
 
 /** A sentence where the failure is one that we foresaw, else all that is known of it. */
 function explain(error: unknown): string {
-  if (error instanceof EngineError) return `${error.message} ${error.hint}`;
-  if (!(error instanceof Error)) return String(error);
-  const foreseen = error instanceof SettingsError || error instanceof StartError;
-  return foreseen ? error.message : (error.stack ?? error.message);
+  // Its sentences repeat no value, and what they show as an example must stay readable.
+  if (error instanceof SettingsError) return error.message;
+  if (error instanceof EngineError) return redact(`${error.message} ${error.hint}`);
+  if (!(error instanceof Error)) return redact(String(error));
+  return redact(error instanceof StartError ? error.message : (error.stack ?? error.message));
 }

@@ -9,7 +9,7 @@ import { Catalog } from './catalog/catalog.js';
 import type { Settings } from './config/settings.js';
 import { QuietLogger } from './common/logging/quiet-logger.js';
 import { configureHttp } from './http.js';
-import { openInstallation } from './installation/installation.js';
+import { forgetOwnerKey, openInstallation } from './installation/installation.js';
 import { StartError } from './common/start-error.js';
 import { createDefaultSource } from './installation/default-source.js';
 import { openSecretBox, openServerKeys } from './keys/server-keys.js';
@@ -29,10 +29,12 @@ export interface RunningServer {
 export async function startServer(settings: Settings): Promise<RunningServer> {
   await mkdir(settings.dataDir, { recursive: true, mode: 0o700 });
   const catalog = await Catalog.open(settings);
+  let unshownKey: string | undefined;
   try {
     const secrets = await openSecretBox(settings);
     const keys = await openServerKeys(catalog, settings, secrets);
     const installation = await openInstallation(catalog, settings);
+    unshownKey = installation.newOwnerKey;
     await createDefaultSource(catalog, settings, installation, secrets);
     const foundation: Foundation = { settings, catalog, installation, keys, secrets };
     const app = await createApp(foundation);
@@ -43,6 +45,8 @@ export async function startServer(settings: Settings): Promise<RunningServer> {
     };
     return { url: addressOf(app.getHttpServer() as Server, settings.host), foundation, app, stop };
   } catch (error) {
+    // Otherwise the key would be in force and known to nobody.
+    if (unshownKey !== undefined) await forgetOwnerKey(catalog).catch(() => undefined);
     await catalog.close();
     throw error;
   }

@@ -41,6 +41,15 @@ describe('settings', () => {
     expect(() => loadSettings({ DATABASE_URL: 'postgresql://u@h/d' }, false)).toThrow(/SECRET_KEY is needed with DATABASE_URL/);
   });
 
+  it.each(['?service=x', '?options=-c', 'x?passfile=/etc/x'])(
+    'check the source as any other, and repeat nothing of it: %s',
+    (rest) => {
+      const load = () => loadSettings({ SOURCE_DATABASE_URL: `postgresql://u:canary@h/d${rest}`, PORT: 'x' });
+      expect(load).toThrow(/2 faults[^]*PORT[^]*SOURCE_DATABASE_URL can't be used: The connection keyword/);
+      expect(load).toThrow(expect.not.stringContaining('canary') as never);
+    },
+  );
+
   it('refuse to split the roles over an embedded catalog', () => {
     expect(() => loadSettings({ ROLE: 'worker' }, false)).toThrow(/ROLE is worker/);
   });

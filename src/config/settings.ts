@@ -1,6 +1,8 @@
 import { OutboundAllow } from '../common/outbound/outbound-allow.js';
 import { webhookSettings, type WebhookSettings } from './webhook-settings.js';
 import { notificationSettings, type NotificationSettings } from './notification-settings.js';
+import { EngineError } from '../engine/errors.js';
+import { parsePostgresUrl } from '../engine/postgres/connection.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
 const ROLES = ['all', 'api', 'worker'] as const;
@@ -121,6 +123,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     logFormat: read.oneOf('LOG_FORMAT', LOG_FORMATS, terminal ? 'pretty' : 'json'),
     docsEnabled: read.boolean('DOCS_ENABLED', true),
   };
+  if (settings.sourceDatabaseUrl) checkSource(read, settings.sourceDatabaseUrl, settings.allowUnixSockets);
   if (settings.databaseUrl && !read.text('SECRET_KEY')) {
     read.faults.push(
       fault(
@@ -141,6 +144,19 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
   }
   if (read.faults.length > 0) throw new SettingsError(read.faults);
   return Object.freeze(settings);
+}
+
+/** As every source is checked; the URL itself is never repeated. */
+function checkSource(read: EnvironmentReader, url: string, allowUnixSockets: boolean): void {
+  if (read.faults.some((found) => found.startsWith('SOURCE_DATABASE_URL'))) return;
+  try {
+    parsePostgresUrl(url, { allowUnixSockets });
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    read.faults.push(
+      fault('SOURCE_DATABASE_URL', `can't be used: ${error.message.replace(/\.$/, '')}`, error.hint.replace(/\.$/, '')),
+    );
+  }
 }
 
 function apiKey(read: EnvironmentReader): string | undefined {
@@ -209,13 +225,13 @@ function outboundAllow(read: EnvironmentReader): OutboundAllow {
 
 function origins(read: EnvironmentReader): string[] {
   const list = read.list('CORS_ORIGINS', ',');
-  for (const origin of list) {
+  for (const [index, origin] of list.entries()) {
     const parsed = URL.canParse(origin) ? new URL(origin) : undefined;
     if (!parsed || parsed.origin !== origin) {
       read.faults.push(
         fault(
           'CORS_ORIGINS',
-          `holds "${origin}", which is not an origin`,
+          `entry ${index + 1} is not an origin`,
           'write scheme and host only, such as https://console.example.org',
         ),
       );

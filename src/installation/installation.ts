@@ -41,6 +41,11 @@ export async function openInstallation(catalog: Catalog, settings: Pick<Settings
   return installation;
 }
 
+/** Forgets an owner's key that was made and could not be shown, as the start failed: the next start makes another. */
+export async function forgetOwnerKey(catalog: Catalog): Promise<void> {
+  await catalog.db.deleteFrom('api_keys').where('is_bootstrap', '=', true).execute();
+}
+
 async function findOrMake(
   find: () => Promise<string | undefined>,
   insert: (id: string) => Promise<void>,
