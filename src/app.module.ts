@@ -26,6 +26,7 @@ import { JobsModule } from './jobs/jobs.module.js';
 import { KeysModule } from './keys/keys.module.js';
 import type { SecretBox } from './keys/secret-box.js';
 import type { ServerKeys } from './keys/server-keys.js';
+import { OrganizationsModule } from './organizations/organizations.module.js';
 import { OutboxModule } from './outbox/outbox.module.js';
 import { NotificationsModule } from './notifications/notifications.module.js';
 import { RestoresModule } from './restores/restores.module.js';
@@ -63,6 +64,7 @@ export class AppModule {
         ThrottlerModule.forRootAsync({ inject: [Settings, Reflector], useFactory: throttlerOptions }),
         AuditModule,
         AuthModule,
+        OrganizationsModule,
         OutboxModule,
         JobsModule,
         DestinationsModule,

@@ -1,8 +1,16 @@
 import { Global, Module } from '@nestjs/common';
+import { AuditRetention } from './audit-retention.js';
+import { AuditTrail } from './audit-trail.js';
+import { AuditController } from './audit.controller.js';
+import { AuditRepository } from './audit.repository.js';
 import { AuditService } from './audit.service.js';
 import { Changes } from './changes.js';
 
-/** The audit port: every module writes to it. */
+/** The audit port, to which every module writes, and the trail that is read. */
 @Global()
-@Module({ providers: [AuditService, Changes], exports: [AuditService, Changes] })
+@Module({
+  controllers: [AuditController],
+  providers: [AuditRepository, AuditRetention, AuditService, AuditTrail, Changes],
+  exports: [AuditService, Changes],
+})
 export class AuditModule {}

@@ -34,6 +34,7 @@ export class AuditService {
         resource_id: entry.resource.id,
         result: entry.result ?? 'ok',
         address: context?.address ?? null,
+        user_agent: context?.userAgent ?? null,
         request_id: context?.requestId ?? null,
         changes: json(entry.changes ?? null),
       })

@@ -4,7 +4,8 @@ import type { Request } from 'express';
 import { Strategy } from 'passport-custom';
 import { hashApiKey, looksLikeApiKey, sameHash } from './api-key.js';
 import { ApiKeysRepository } from './api-keys.repository.js';
-import type { Identity } from './identity.js';
+import { IdentityCache } from './identity-cache.js';
+import type { IdentifiedRequest, Principal } from './identity.js';
 import { ALL_PERMISSIONS, type Permission } from './permissions.js';
 
 export const API_KEY_STRATEGY = 'api-key';
@@ -12,25 +13,36 @@ export const API_KEY_STRATEGY = 'api-key';
 /** Passport's strategy for `x-api-key`. */
 @Injectable()
 export class ApiKeyStrategy extends PassportStrategy(Strategy, API_KEY_STRATEGY) {
-  constructor(private readonly keys: ApiKeysRepository) {
+  constructor(
+    private readonly keys: ApiKeysRepository,
+    private readonly cache: IdentityCache,
+  ) {
     super();
   }
 
-  /** @returns the identity, or false when the key is not one of ours */
-  async validate(request: Request): Promise<Identity | false> {
+  /** @returns whose key it is, or false when it is not one of ours */
+  async validate(request: Request & IdentifiedRequest): Promise<Principal | false> {
     const key = request.headers['x-api-key'];
-    if (typeof key !== 'string' || !looksLikeApiKey(key)) return false;
+    if (typeof key !== 'string' || key.trim() === '') return false;
+    request.identityRefusal = 'The API key is not known, was revoked, or has expired.';
+    if (!looksLikeApiKey(key)) return false;
     const hash = hashApiKey(key);
+    return (await this.cache.getOrFind(`api-key:${hash.toString('base64')}`, () => this.find(hash))) ?? false;
+  }
+
+  private async find(hash: Buffer): Promise<(Principal & { expiresAt: Date | null }) | undefined> {
     const row = await this.keys.findByHash(hash);
-    if (!row || !sameHash(row.key_hash, hash)) return false;
+    if (!row || !sameHash(row.key_hash, hash)) return undefined;
     await this.keys.touch(row.id);
+    const permissions = row.is_bootstrap ? ALL_PERMISSIONS : (row.permissions as Permission[]);
     return {
       kind: 'api-key',
       id: row.id,
       name: row.name,
-      organizationId: row.organization_id,
-      permissions: new Set(row.is_bootstrap ? ALL_PERMISSIONS : (row.permissions as Permission[])),
       instanceOwner: row.is_bootstrap,
+      key: { organizationId: row.organization_id, permissions },
+      memberships: [],
+      expiresAt: row.expires_at,
     };
   }
 }

@@ -2,9 +2,14 @@ import { type CanActivate, type ExecutionContext, Injectable } from '@nestjs/com
 import { Reflector } from '@nestjs/core';
 import { AuditService } from '../audit/audit.service.js';
 import { Errors } from '../common/errors.js';
-import { PUBLIC_ROUTE, REQUIRED_PERMISSIONS } from './access.js';
-import { actorOf, type IdentifiedRequest } from './identity.js';
+import { INSTANCE_OWNER_ROUTE, PUBLIC_ROUTE, REQUIRED_PERMISSIONS } from './access.js';
+import { actorOf, type IdentifiedRequest, type Identity } from './identity.js';
 import type { Permission } from './permissions.js';
+
+interface AskedFor extends IdentifiedRequest {
+  path: string;
+  method: string;
+}
 
 /** Closed by default: a route is open to those who hold its permissions, or to all when it says `@Public()`; else to nobody. */
 @Injectable()
@@ -15,28 +20,30 @@ export class PermissionsGuard implements CanActivate {
   ) {}
 
   async canActivate(context: ExecutionContext): Promise<boolean> {
-    const targets = [context.getHandler(), context.getClass()];
-    if (this.reflector.getAllAndOverride<boolean>(PUBLIC_ROUTE, targets)) return true;
-    const request = context
-      .switchToHttp()
-      .getRequest<IdentifiedRequest & { path: string; method: string; headers: Record<string, string | undefined> }>();
+    const read = <T>(key: string): T | undefined =>
+      this.reflector.getAllAndOverride<T | undefined>(key, [context.getHandler(), context.getClass()]);
+    if (read<boolean>(PUBLIC_ROUTE)) return true;
+    const request = context.switchToHttp().getRequest<AskedFor>();
     const { identity } = request;
+    if (request.identityError) throw request.identityError;
     if (!identity) throw Errors.unauthorized(request.identityRefusal);
-    const wanted = request.headers['x-organization'];
-    if (wanted !== undefined && wanted !== '' && wanted !== identity.organizationId)
-      throw Errors.notFound('organization', wanted.slice(0, 100));
-    const required = this.reflector.getAllAndOverride<Permission[] | undefined>(REQUIRED_PERMISSIONS, targets);
+    const required = read<Permission[]>(REQUIRED_PERMISSIONS);
     if (!required) throw new Error(`${request.method} ${request.path} declares neither a permission nor @Public()`);
-    const missing = required.filter((permission) => !identity.permissions.has(permission));
+    const missing: string[] = required.filter((permission) => !identity.permissions.has(permission));
+    if (read<boolean>(INSTANCE_OWNER_ROUTE) && !identity.instanceOwner) missing.push('instance-owner');
     if (missing.length === 0) return true;
+    await this.denied(identity, request, missing);
+    throw Errors.forbidden(missing);
+  }
+
+  private async denied(identity: Identity, { method, path }: AskedFor, missing: string[]): Promise<void> {
     await this.audit.record(undefined, {
       organizationId: identity.organizationId,
       actor: actorOf(identity),
       action: 'access.denied',
-      resource: { kind: 'route', id: `${request.method} ${request.path}`.slice(0, 200) },
+      resource: { kind: 'route', id: `${method} ${path}`.slice(0, 200) },
       result: 'denied',
       changes: { missing },
     });
-    throw Errors.forbidden(missing);
   }
 }

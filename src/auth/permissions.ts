@@ -56,3 +56,7 @@ export const ROLE_PERMISSIONS = {
   owner: ALL_PERMISSIONS,
   auditor: [...READ, 'audit:read', 'report:read'],
 } as const satisfies Record<string, readonly Permission[]>;
+
+export type Role = keyof typeof ROLE_PERMISSIONS;
+
+export const ROLES = Object.keys(ROLE_PERMISSIONS) as readonly Role[];

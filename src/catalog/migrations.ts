@@ -1,6 +1,7 @@
 import { StartError } from '../common/start-error.js';
 import { type Kysely, sql } from 'kysely';
 import { foundation } from './migrations/0001-foundation.js';
+import { identity } from './migrations/0002-identity.js';
 import { notifications } from './migrations/0009-notifications.js';
 import { schedules } from './migrations/0003-schedules.js';
 import { hooks } from './migrations/0005-hooks.js';
@@ -11,6 +12,7 @@ import type { CatalogTables } from './tables.js';
 /** Forward only, in this order. A migration that has landed is never edited. */
 const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void> }[] = [
   foundation,
+  identity,
   schedules,
   hooks,
   proof,

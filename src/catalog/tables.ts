@@ -14,6 +14,11 @@ export interface CatalogTables {
   verifications: VerificationsTable;
   attempts: AttemptsTable;
   audit_entries: AuditEntriesTable;
+  audit_heads: AuditHeadsTable;
+  users: UsersTable;
+  members: MembersTable;
+  sessions: SessionsTable;
+  login_failures: LoginFailuresTable;
   alerts: AlertsTable;
   schedules: SchedulesTable;
   schedule_runs: ScheduleRunsTable;
@@ -50,6 +55,7 @@ interface OrganizationsTable {
   id: string;
   name: string;
   created_at: Generated<Date>;
+  deleted_at: NullableTimestamp;
 }
 
 interface ApiKeysTable {
@@ -64,6 +70,8 @@ interface ApiKeysTable {
   expires_at: NullableTimestamp;
   last_used_at: NullableTimestamp;
   revoked_at: NullableTimestamp;
+  /** Who made it, as an actor. */
+  created_by: JsonColumn<object | null>;
   created_at: Generated<Date>;
 }
 
@@ -263,6 +271,66 @@ interface AuditEntriesTable {
   address: string | null;
   request_id: string | null;
   changes: JsonColumn<object | null>;
+  user_agent: string | null;
+  /** Place in the organization's chain, from 1; the three are filled in by the database when the entry commits. */
+  seq: ColumnType<number | null, never, never>;
+  previous_hash: ColumnType<string | null, never, never>;
+  hash: ColumnType<string | null, never, never>;
+}
+
+/** The end of each organization's chain, and what retention has cut off before its beginning. */
+interface AuditHeadsTable {
+  organization_id: string;
+  seq: Generated<number>;
+  hash: Generated<string>;
+  base_seq: Generated<number>;
+  base_hash: Generated<string>;
+}
+
+interface UsersTable {
+  id: string;
+  /** Lower-cased. */
+  email: string | null;
+  name: string;
+  /** argon2id; null for those of an issuer. */
+  password_hash: string | null;
+  issuer: string | null;
+  subject: string | null;
+  password_changed_at: NullableTimestamp;
+  last_login_at: NullableTimestamp;
+  created_at: Generated<Date>;
+}
+
+interface MembersTable {
+  organization_id: string;
+  user_id: string;
+  role: 'viewer' | 'operator' | 'admin' | 'owner' | 'auditor';
+  /** Who put them there: an owner, a claim of their token, or the issuer's `autoJoinRole`. */
+  origin: Generated<'owner' | 'claim' | 'auto'>;
+  created_at: Generated<Date>;
+}
+
+interface SessionsTable {
+  id: string;
+  user_id: string;
+  /** SHA-256 of the tokens: they have 256 random bits. */
+  token_hash: Buffer;
+  refresh_hash: Buffer;
+  /** Refresh tokens that were used up; whoever shows one again has stolen it, or was stolen from. */
+  used_refresh_hashes: Generated<Buffer[]>;
+  token_expires_at: ColumnType<Date, Date, Date>;
+  refresh_expires_at: ColumnType<Date, Date, Date>;
+  /** However often it is refreshed, it ends here. */
+  ends_at: ColumnType<Date, Date, Date>;
+  created_at: Generated<Date>;
+}
+
+interface LoginFailuresTable {
+  /** SHA-256 of the e-mail address, whether there is such an account or not. */
+  account: Buffer;
+  failures: number;
+  blocked_until: ColumnType<Date, Date, Date>;
+  last_at: Generated<Date>;
 }
 
 interface AlertsTable {

@@ -51,6 +51,13 @@ export const Errors = {
     new ApiError('UNAUTHORIZED', `You are not signed in. ${why}`),
   forbidden: (permissions: readonly string[]) =>
     new ApiError('FORBIDDEN', `This needs the permission ${permissions.join(' and ')}, which your key does not have.`),
+  noOrganization: () =>
+    new ApiError('FORBIDDEN', 'You belong to no organization of this server; ask an owner of one to make you a member.'),
+  beyondOwnRights: (permissions: readonly string[]) =>
+    new ApiError(
+      'FORBIDDEN',
+      `Nobody gives or takes what they do not hold themselves, and you do not hold ${permissions.join(', ')}.`,
+    ),
   notFound: (what: string, id: string) => new ApiError('NOT_FOUND', `There is no ${what} "${id}".`),
   conflict: (message: string, options?: ErrorOptions) => new ApiError('CONFLICT', message, undefined, options),
   precondition: (message: string, options?: ErrorOptions) => new ApiError('PRECONDITION_FAILED', message, undefined, options),

@@ -1,5 +1,6 @@
 import { OutboundAllow } from '../common/outbound/outbound-allow.js';
 import { webhookSettings, type WebhookSettings } from './webhook-settings.js';
+import { issuerSettings, type IssuerSettings } from './issuer-settings.js';
 import { notificationSettings, type NotificationSettings } from './notification-settings.js';
 import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl } from '../engine/postgres/connection.js';
@@ -46,6 +47,10 @@ export abstract class Settings {
   abstract readonly workerConcurrency: number;
   /** `TRASH_DAYS`: days that a deleted backup stays restorable. */
   abstract readonly trashDays: number;
+  /** `AUTH_ISSUERS`: whose tokens are trusted. */
+  abstract readonly authIssuers: readonly IssuerSettings[];
+  /** `AUDIT_RETENTION_DAYS`: days that audit entries are kept; 0 keeps them for good. */
+  abstract readonly auditRetentionDays: number;
   /** `SHUTDOWN_GRACE_SECONDS`: how long running work may take to end at stop before it is given back. */
   abstract readonly shutdownGraceSeconds: number;
   /** `OUTBOUND_ALLOW`: what outbound HTTP may reach although it is private, and by plain http. */
@@ -106,6 +111,8 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     allowUnixSockets: read.boolean('ALLOW_UNIX_SOCKETS', false),
     workerConcurrency: read.integer('WORKER_CONCURRENCY', 2, 1, 64),
     trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
+    authIssuers: issuerSettings(read),
+    auditRetentionDays: read.integer('AUDIT_RETENTION_DAYS', 0, 0, 36_500),
     shutdownGraceSeconds: read.integer('SHUTDOWN_GRACE_SECONDS', 20, 0, 3600),
     outboundAllow: outboundAllow(read),
     notifications: notificationSettings(read),

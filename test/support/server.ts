@@ -141,7 +141,7 @@ export async function send<T>(url: string, method: string, path: string, options
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);
   const bytes = Buffer.concat(chunks);
-  const isJson = /json/.test(response.headers['content-type'] ?? '') && !response.headers['content-encoding'];
+  const isJson = /application\/json/.test(response.headers['content-type'] ?? '') && !response.headers['content-encoding'];
   const body = (isJson ? JSON.parse(bytes.toString()) : undefined) as Envelope<T>;
   return { status: response.statusCode ?? 0, headers: response.headers, bytes, body };
 }

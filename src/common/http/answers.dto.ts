@@ -33,6 +33,16 @@ export class PageMetaDto {
   total!: number;
 }
 
+/** Where a list goes on. */
+export class CursorMetaDto {
+  /** Entries on a page. */
+  limit!: number;
+
+  /** For `cursor`; null at the end. */
+  @ApiProperty({ type: String, nullable: true })
+  nextCursor!: string | null;
+}
+
 /** Why a run failed. */
 export class RunErrorDto {
   /** Stable code, such as `SOURCE_UNREACHABLE`. */

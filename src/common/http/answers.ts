@@ -13,7 +13,7 @@ import {
   ApiUnprocessableEntityResponse,
   getSchemaPath,
 } from '@nestjs/swagger';
-import { ErrorAnswerDto, PageMetaDto } from './answers.dto.js';
+import { CursorMetaDto, ErrorAnswerDto, PageMetaDto } from './answers.dto.js';
 
 /** Errors that only some routes answer with. */
 type SomeError = 401 | 404 | 409 | 422 | 503;
@@ -32,26 +32,35 @@ const SOME_ERRORS = {
 /** Documents a route's answer in its envelope, and every error it can give; successes are always 200. */
 export function Answers(
   model: Type,
-  options: { or?: Type; orOne?: Type; page?: boolean; list?: boolean; errors?: readonly SomeError[]; public?: boolean } = {},
+  options: {
+    or?: Type;
+    orOne?: Type;
+    page?: boolean;
+    cursor?: boolean;
+    list?: boolean;
+    errors?: readonly SomeError[];
+    public?: boolean;
+  } = {},
 ) {
   const item = options.or
     ? { oneOf: [{ $ref: getSchemaPath(model) }, { $ref: getSchemaPath(options.or) }] }
     : { $ref: getSchemaPath(model) };
-  const many = options.page === true || options.list === true;
+  const meta = options.page ? PageMetaDto : options.cursor ? CursorMetaDto : undefined;
+  const many = meta !== undefined || options.list === true;
   const data = many ? { type: 'array', items: item } : item;
   const { orOne } = options;
   return applyDecorators(
     HttpCode(200),
-    ApiExtraModels(model, ...(options.or ? [options.or] : []), ...(orOne ? [orOne] : []), PageMetaDto),
+    ApiExtraModels(model, ...(options.or ? [options.or] : []), ...(orOne ? [orOne] : []), ...(meta ? [meta] : [])),
     ApiOkResponse({
       description: 'Done',
       schema: {
         type: 'object',
-        required: ['success', 'data', ...(options.page && !orOne ? ['meta'] : [])],
+        required: ['success', 'data', ...(meta && !orOne ? ['meta'] : [])],
         properties: {
           success: { type: 'boolean', enum: [true] },
           data: orOne ? { oneOf: [data, { $ref: getSchemaPath(orOne) }] } : data,
-          ...(options.page ? { meta: { $ref: getSchemaPath(PageMetaDto) } } : {}),
+          ...(meta ? { meta: { $ref: getSchemaPath(meta) } } : {}),
         },
       },
     }),

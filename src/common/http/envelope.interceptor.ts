@@ -22,6 +22,14 @@ export class Page<T> {
   ) {}
 }
 
+/** Some entries of a list that is read on by a cursor. */
+export class CursorPage<T> {
+  constructor(
+    readonly items: T[],
+    readonly meta: { limit: number; nextCursor: string | null },
+  ) {}
+}
+
 /** Wraps what a controller returns into `{success, data, meta?}`. */
 @Injectable()
 export class EnvelopeInterceptor implements NestInterceptor {
@@ -35,6 +43,6 @@ export class EnvelopeInterceptor implements NestInterceptor {
 
 function envelope(value: unknown): unknown {
   if (value instanceof StreamableFile) return value;
-  if (value instanceof Page) return { success: true, data: value.items, meta: value.meta };
+  if (value instanceof Page || value instanceof CursorPage) return { success: true, data: value.items, meta: value.meta };
   return { success: true, data: value ?? null };
 }

@@ -19,6 +19,7 @@ export const SYSTEM_ACTOR: Actor = { kind: 'system', id: 'system', name: 'Backst
 export interface RequestContext {
   requestId: string;
   address: string | null;
+  userAgent: string | null;
   actor?: Actor;
   organizationId?: string;
 }
@@ -48,5 +49,6 @@ export function requestContextMiddleware(
   const requestId = requestIdOf(request);
   request.requestId = requestId;
   response.setHeader('x-request-id', requestId);
-  storage.run({ requestId, address: request.ip ?? null }, next);
+  const userAgent = request.headers['user-agent'];
+  storage.run({ requestId, address: request.ip ?? null, userAgent: userAgent?.slice(0, 300) ?? null }, next);
 }
