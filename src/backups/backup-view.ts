@@ -28,6 +28,7 @@ export function toBackup(row: BackupRow): BackupDto {
     broken: row.broken,
     brokenCause: row.broken_cause,
     deletedAt: row.deleted_at?.toISOString() ?? null,
+    removedBy: row.removal_rule === null ? null : { policy: row.removal_policy ?? '', rule: row.removal_rule },
     schedule: row.schedule_id === null ? null : { id: row.schedule_id, name: row.schedule_name ?? '' },
     scheduledFor: row.scheduled_for?.toISOString() ?? null,
   };

@@ -142,6 +142,13 @@ export class SourceRefDto {
   name!: string;
 }
 
+/** Why retention moved a backup to the trash. */
+export class RemovalDto {
+  /** Name of the policy. */
+  policy!: string;
+  rule!: string;
+}
+
 /** One place where an artifact lies. */
 export class CopyDto {
   destination!: string;
@@ -231,6 +238,9 @@ export class BackupDto extends RunDto {
   /** When it was moved to the trash. */
   @ApiProperty({ type: String, nullable: true })
   deletedAt!: string | null;
+  /** The policy and rule by which retention moved it there; null when a person did. */
+  @ApiProperty({ type: RemovalDto, nullable: true })
+  removedBy!: RemovalDto | null;
   /** The schedule that made it; null when none did. */
   @ApiProperty({ type: SourceRefDto, nullable: true })
   schedule!: SourceRefDto | null;

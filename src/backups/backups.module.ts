@@ -6,12 +6,14 @@ import { BackupDownload } from './backup-download.js';
 import { BackupRunner } from './backup-runner.js';
 import { BackupStats } from './backup-stats.js';
 import { BackupSweeper } from './backup-sweeper.js';
+import { BackupTrash } from './backup-trash.js';
 import { BackupsController } from './backups.controller.js';
 import { BackupsRepository } from './backups.repository.js';
 import { BackupsService } from './backups.service.js';
 import { CatalogCatchUp } from './catalog-catch-up.js';
 import { ExternalBackups } from './external-backups.js';
 import { ManifestImport } from './manifest-import.js';
+import { TrashRepository } from './trash.repository.js';
 
 @Module({
   imports: [AlertsModule, SourcesModule],
@@ -24,10 +26,12 @@ import { ManifestImport } from './manifest-import.js';
     BackupRunner,
     BackupStats,
     BackupSweeper,
+    BackupTrash,
+    TrashRepository,
     CatalogCatchUp,
     ManifestImport,
     ExternalBackups,
   ],
-  exports: [BackupsService, ExternalBackups],
+  exports: [BackupsService, BackupTrash, ExternalBackups],
 })
 export class BackupsModule {}

@@ -4,6 +4,7 @@ import { Catalog, type Db, json, type Trx } from '../catalog/catalog.js';
 import { COMPLETED_RUN } from '../jobs/completed-run.js';
 import type { CatalogTables } from '../catalog/tables.js';
 import { externalKey } from './backup.js';
+import { NEEDED } from './backup-use.js';
 import type { ListBackupsDto } from './backup.dto.js';
 
 export type BackupRow = Selectable<CatalogTables['backups']>;
@@ -262,17 +263,19 @@ export class BackupsRepository {
   async setTrashed(trx: Trx, id: string, trashed: boolean): Promise<void> {
     await trx
       .updateTable('backups')
-      .set({ deleted_at: trashed ? sql<Date>`now()` : null })
+      .set(
+        trashed
+          ? { deleted_at: sql<Date>`now()`, removal_rule: null, removal_policy: null }
+          : { deleted_at: null, removal_rule: null, removal_policy: null, brought_back_at: sql<Date>`now()` },
+      )
       .where('id', '=', id)
       .execute();
   }
 
-  /** Restores and verifications of this backup that have not ended, and swaps that can still be taken back. */
-  async openUses(trx: Trx, id: string): Promise<number> {
-    const { rows } = await sql<{ count: number }>`SELECT
-      (SELECT count(*) FROM restores WHERE backup_id = ${id} AND (status IN ('queued','running') OR previous_database IS NOT NULL)) +
-      (SELECT count(*) FROM verifications WHERE backup_id = ${id} AND status IN ('queued','running')) AS count`.execute(trx);
-    return Number(rows[0]?.count ?? 0);
+  /** Whether a restore or verification needs it, or a swap that can still be taken back. */
+  async isNeeded(trx: Trx, id: string): Promise<boolean> {
+    const { rows } = await sql<{ used: boolean }>`SELECT ${NEEDED} AS used FROM backups b WHERE b.id = ${id}`.execute(trx);
+    return rows[0]?.used ?? false;
   }
 
   /** Ids of the restores and verifications of a backup. */
@@ -285,39 +288,10 @@ export class BackupsRepository {
     return rows.map((row) => row.id);
   }
 
-  /** Backups whose time in the trash is over, and those whose removal began and did not end. */
-  async findPurgeable(trashDays: number): Promise<BackupRow[]> {
-    return this.catalog.db
-      .selectFrom('backups')
-      .selectAll()
-      .where('deleted_at', '<', sql<Date>`now() - make_interval(days => ${trashDays})`)
-      .where('pinned', '=', false)
-      .limit(200)
-      .execute();
-  }
-
-  /** From here on it can't be brought back. @returns false when it was pinned, undeleted or taken into use meanwhile */
-  async beginPurge(trx: Trx, id: string): Promise<boolean> {
-    const row = await trx
-      .selectFrom('backups')
-      .select(['deleted_at', 'pinned'])
-      .where('id', '=', id)
-      .forUpdate()
-      .executeTakeFirst();
-    if (!row?.deleted_at || row.pinned || (await this.openUses(trx, id)) > 0) return false;
-    await trx
-      .updateTable('backups')
-      .set({ purge_started_at: sql<Date>`coalesce(purge_started_at, now())` })
-      .where('id', '=', id)
-      .execute();
-    return true;
-  }
-
-  /** Its objects are gone; what happened to it stays in the audit entries. */
-  async remove(trx: Trx, id: string): Promise<void> {
-    await trx.deleteFrom('restores').where('backup_id', '=', id).execute();
-    await trx.deleteFrom('verifications').where('backup_id', '=', id).execute();
-    await trx.deleteFrom('backups').where('id', '=', id).execute();
+  /** Somebody reads the objects of these until then, at the latest: they are not removed meanwhile. */
+  async noteUse(ids: readonly string[], ms: number): Promise<void> {
+    const until = sql<Date>`greatest(used_until, now() + make_interval(secs => ${ms / 1000}))`;
+    await this.catalog.db.updateTable('backups').set({ used_until: until }).where('id', 'in', ids).execute();
   }
 }
 

@@ -229,7 +229,7 @@ export class BackupsService {
       if (backup.deleted_at) throw Errors.conflict('The backup lies in the trash already.');
       if (!hasEnded(run.status)) throw Errors.conflict(`The backup is ${run.status}; cancel it first.`);
       if (backup.pinned) throw Errors.conflict('The backup is pinned; unpin it first.');
-      if ((await this.backups.openUses(trx, id)) > 0)
+      if (await this.backups.isNeeded(trx, id))
         throw Errors.conflict('A restore or verification of this backup is queued or running; wait for it or cancel it first.');
       await this.backups.setTrashed(trx, id, true);
       await this.changes.record(trx, caller, 'backup.deleted', id, {});
@@ -250,6 +250,11 @@ export class BackupsService {
     });
     await this.changes.committed(caller, 'backup', id, ['backups']);
     return this.get(caller.organizationId, id);
+  }
+
+  /** Its objects are read for so long at the most: until then nothing removes them. */
+  async noteUse(ids: readonly string[], ms: number): Promise<void> {
+    await this.backups.noteUse(ids, ms);
   }
 
   private prefixOf(organization: string, source: string, backup: string): string {

@@ -4,6 +4,7 @@ import { foundation } from './migrations/0001-foundation.js';
 import { identity } from './migrations/0002-identity.js';
 import { notifications } from './migrations/0009-notifications.js';
 import { schedules } from './migrations/0003-schedules.js';
+import { retention } from './migrations/0004-retention.js';
 import { hooks } from './migrations/0005-hooks.js';
 import { proof } from './migrations/0006-proof.js';
 import { alerts } from './migrations/0008-alerts.js';
@@ -14,6 +15,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   foundation,
   identity,
   schedules,
+  retention,
   hooks,
   proof,
   alerts,

@@ -31,6 +31,7 @@ export interface CatalogTables {
   webhook_deliveries: WebhookDeliveriesTable;
   inbound_secrets: InboundSecretsTable;
   inbound_messages: InboundMessagesTable;
+  retention_policies: RetentionPoliciesTable;
 }
 
 /** A jsonb column: objects come out, text of JSON goes in. */
@@ -178,6 +179,16 @@ interface BackupsTable extends RunColumns {
   deleted_at: NullableTimestamp;
   /** When removal of its objects began; it can't be brought back after that. */
   purge_started_at: NullableTimestamp;
+  /** By what rule of which policy retention moved it there; null when a person did. */
+  removal_rule: string | null;
+  removal_policy: string | null;
+  /** When somebody took it out of the trash. */
+  brought_back_at: NullableTimestamp;
+  /** Somebody reads its objects until then, at the latest. */
+  used_until: NullableTimestamp;
+  /** How often the removal of its objects did not come to its end, and why the last time. */
+  purge_attempts: Generated<number>;
+  purge_error: string | null;
 }
 
 interface ArtifactsTable {
@@ -554,4 +565,30 @@ interface ScheduleRunsTable {
   note: string | null;
   created_at: Generated<Date>;
   finished_at: NullableTimestamp;
+}
+
+interface RetentionPoliciesTable {
+  id: string;
+  organization_id: string;
+  name: string;
+  keep_last: number;
+  keep_days: number | null;
+  keep_hourly: number;
+  keep_daily: number;
+  keep_weekly: number;
+  keep_monthly: number;
+  keep_yearly: number;
+  max_bytes: number | null;
+  minimum_count: number;
+  per_type: boolean;
+  proof_level: number;
+  grace_minutes: number;
+  timezone: string;
+  source_ids: string[];
+  schedule_ids: string[];
+  tags: string[];
+  /** A schedule has named it once while it was bound to nothing: it never grows to be about everything again. */
+  only_named: Generated<boolean>;
+  created_at: Generated<Date>;
+  updated_at: Generated<Date>;
 }

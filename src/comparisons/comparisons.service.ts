@@ -29,6 +29,7 @@ export class ComparisonsService {
   /** @throws VALIDATION_ERROR, NOT_FOUND, CONFLICT for one that is not completed, PRECONDITION_FAILED when an artifact can't be read */
   async compare(caller: Identity, ids: CompareBackupsDto): Promise<ComparisonDto> {
     const [base, head] = [await this.completed(caller, ids.base), await this.completed(caller, ids.head)];
+    await this.backups.noteUse([base.id, head.id], READ_TIMEOUT_MS);
     const tables = toTableDifferences(await tableDifferences(this.catalog.db, base.id, head.id));
     const content = this.keys.holdsIdentity ? await this.read(base, head) : null;
     const all = [...tables.added, ...tables.removed, ...tables.changed];

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { statfs } from 'node:fs/promises';
 import { sql } from 'kysely';
+import { BackupTrash } from '../backups/backup-trash.js';
 import { Catalog } from '../catalog/catalog.js';
 import { rebuiltSentence } from '../catalog/embedded/rebuild.js';
 import { redact } from '../common/logging/redaction.js';
@@ -28,6 +29,7 @@ export class Health {
     private readonly settings: Settings,
     private readonly keys: ServerKeys,
     private readonly keysService: KeysService,
+    private readonly trash: BackupTrash,
   ) {}
 
   async look(): Promise<{ status: HealthState; parts: HealthPartsDto }> {
@@ -75,7 +77,15 @@ export class Health {
 
   private async lookAtDestinations(): Promise<HealthPartDto> {
     await this.store.check();
-    return well('The local folder can be written and read.', { local: { freeBytes: await this.store.freeBytes() } });
+    const details = { local: { freeBytes: await this.store.freeBytes() } };
+    const { failing, error } = await this.trash.purgeState();
+    if (failing > 0)
+      return {
+        status: 'degraded',
+        message: `The objects of ${failing} removed backups can't be removed (${redact(error ?? '')}); it is tried again each hour.`,
+        details: { ...details, notRemoved: failing },
+      };
+    return well('The local folder can be written and read.', details);
   }
 
   private async lookAtTools(): Promise<HealthPartDto> {

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client';
 import { sql } from 'kysely';
+import { BackupTrash } from '../backups/backup-trash.js';
 import { Catalog } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { JobQueue } from '../jobs/job-queue.js';
@@ -33,6 +34,9 @@ export class Metrics {
     'organization',
     'source',
   ]);
+  private readonly purges = this.gauge('backstay_purges', 'Backups whose removal has begun and has not ended, by state', [
+    'state',
+  ]);
   private readonly jobs = this.gauge('backstay_jobs', 'Jobs by queue and state', ['queue', 'state']);
   private readonly cacheHitRatio = this.gauge(
     'backstay_cache_hit_ratio',
@@ -44,6 +48,7 @@ export class Metrics {
     private readonly catalog: Catalog,
     private readonly queue: JobQueue,
     private readonly cache: CacheService,
+    private readonly trash: BackupTrash,
   ) {
     collectDefaultMetrics({ register: this.registry });
     this.gauge('backstay_info', 'Version of the server', ['version']).set({ version: VERSION }, 1);
@@ -54,6 +59,9 @@ export class Metrics {
   async text(): Promise<string> {
     await this.readBackups();
     await this.readSources();
+    const { open, failing } = await this.trash.purgeState();
+    this.purges.set({ state: 'open' }, open - failing);
+    this.purges.set({ state: 'failing' }, failing);
     for (const { name, waiting, active } of await this.queue.depths()) {
       this.jobs.set({ queue: name, state: 'waiting' }, waiting);
       this.jobs.set({ queue: name, state: 'active' }, active);

@@ -82,6 +82,7 @@ describe('a backup of the only source', () => {
       error: null,
       progress: null,
       deletedAt: null,
+      removedBy: null,
       schedule: null,
       scheduledFor: null,
     });

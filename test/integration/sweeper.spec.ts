@@ -2,6 +2,7 @@ import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, it } from '@jest/globals';
 import { sql } from 'kysely';
+import { BackupTrash } from '../../src/backups/backup-trash.js';
 import { BackupSweeper } from '../../src/backups/backup-sweeper.js';
 import type { BackupDto } from '../../src/backups/backup.dto.js';
 import { holdLock } from '../support/held-lock.js';
@@ -17,6 +18,7 @@ const postgres = usePostgres();
 const server = useServer(() => ({ SOURCE_DATABASE_URL: urlOf(postgres.current.connection('shop')), TRASH_DAYS: '3' }));
 
 let sweeper: BackupSweeper;
+let trash: BackupTrash;
 /** `<installation>/<organization>/<source>` of the server's own source. */
 let home: string;
 
@@ -24,6 +26,7 @@ beforeAll(async () => {
   await postgres.current.createDatabase('shop');
   await postgres.current.exec('shop', 'CREATE TABLE t AS SELECT generate_series(1, 100) AS n');
   sweeper = server.current.running.app.get(BackupSweeper);
+  trash = server.current.running.app.get(BackupTrash);
   const made = await backUp(server.current, { type: 'database' });
   home = dirname(dirname((await storedFiles(server.current.dataDir)).find((file) => file.includes(made.id)) ?? ''));
 });
@@ -104,7 +107,7 @@ describe('the trash', () => {
 
   it('is emptied of what has lain in it for TRASH_DAYS, which is written down', async () => {
     const [old, young] = [await thrownAway(3), await thrownAway(2)];
-    await sweeper.emptyTrash();
+    await trash.empty();
     expect(await of(old)).toEqual([]);
     expect((await server.current.api('GET', `/api/backups/${old}/details`)).status).toBe(404);
     expect((await server.current.api('POST', `/api/backups/${old}/undelete`)).status).toBe(404);
@@ -121,7 +124,7 @@ describe('the trash', () => {
   it('keeps what was pinned in it', async () => {
     const id = await thrownAway(30);
     await good(server.current.api('POST', `/api/backups/${id}/pin`));
-    await sweeper.emptyTrash();
+    await trash.empty();
     expect(await of(id)).not.toEqual([]);
   });
 
@@ -131,13 +134,13 @@ describe('the trash', () => {
     let restore;
     try {
       restore = await createRestore(server.current, id, { mode: 'new-database', database: 'from_the_trash' });
-      await sweeper.emptyTrash();
+      await trash.empty();
       expect(await of(id)).not.toEqual([]);
     } finally {
       await release();
     }
     expect(await ended(server.current, restore.id)).toMatchObject({ status: 'completed', countsEqual: true });
-    await sweeper.emptyTrash();
+    await trash.empty();
     expect(await of(id)).toEqual([]);
   });
 
@@ -151,7 +154,7 @@ describe('the trash', () => {
     // Half removed, it is nobody's any more.
     expect((await server.current.api('POST', `/api/backups/${id}/undelete`)).status).toBe(404);
     expect((await server.current.api('GET', `/api/backups/${id}/details`)).status).toBe(404);
-    await sweeper.emptyTrash();
+    await trash.empty();
     expect(await of(id)).toEqual([]);
     expect(await catalog().selectFrom('backups').select('id').where('id', '=', id).execute()).toEqual([]);
   });

@@ -12,6 +12,12 @@ export interface RunEvent {
   error: { code: string; message: string; hint: string } | null;
 }
 
+/** Backups that retention has moved to the trash. */
+export interface RetentionEvent {
+  organizationId: string;
+  backups: { id: string; source: { id: string; name: string } | null; policy: string; rule: string }[];
+}
+
 /** A write through the API. */
 interface ChangeEvent {
   organizationId: string;
@@ -55,6 +61,7 @@ export interface EventMap {
   'verification.canceled': RunEvent;
   'verification.requeued': RunEvent;
   'webhook.disabled': { organizationId: string; endpointId: string; reason: string };
+  'retention.removed': RetentionEvent;
   'schedule.missed': ScheduleEvent;
   'status.degraded': StatusEvent;
   'status.recovered': StatusEvent;

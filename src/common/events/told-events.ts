@@ -18,6 +18,7 @@ export const TOLD_EVENTS = {
   'verification.failed': 'A backup has not passed its checks, or they could not be made',
   'verification.canceled': 'A verification was canceled',
   'webhook.disabled': 'The server sends nothing to a webhook endpoint any more',
+  'retention.removed': 'Backups have gone to the trash by the rules of a retention policy',
   'schedule.missed': 'No server was there at the time of a schedule',
   'status.degraded': 'A status check has found a source or destination that does not answer',
   'status.recovered': 'What a status check had found is well again',
