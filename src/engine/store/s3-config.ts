@@ -1,0 +1,37 @@
+/** Where a bucket is and how it is spoken to. */
+export interface S3Config {
+  bucket: string;
+  /** `us-east-1` when left out; `auto` for R2. */
+  region?: string;
+  /** Left out for AWS itself. */
+  endpoint?: string;
+  /** Folder in the bucket below which everything lies. */
+  prefix?: string;
+  /** `https://host/bucket/key`; true with an endpoint, unless set. */
+  forcePathStyle?: boolean;
+  accessKeyId?: string;
+  secretAccessKey?: string;
+  sessionToken?: string;
+  serverSideEncryption?: 'AES256' | 'aws:kms';
+  kmsKeyId?: string;
+  storageClass?: string;
+  /** Size of each part of an upload, in MiB; its 10,000-fold is the largest object. */
+  partMiB?: number;
+  /** How long a call may stand still. */
+  timeoutMs?: number;
+  /** How often a call is tried. */
+  maxAttempts?: number;
+  /** Checks each address that is connected to. */
+  lookup?: (hostname: string, options: object, callback: (...args: never[]) => void) => void;
+}
+
+const MIB = 1024 * 1024;
+
+/** Least and most that one part may have, by S3's rules. */
+const LEAST_PART_MIB = 5;
+export const MOST_PARTS = 10_000;
+
+/** Bytes of each part. */
+export function partBytes({ partMiB = 16 }: S3Config): number {
+  return Math.max(LEAST_PART_MIB, partMiB) * MIB;
+}

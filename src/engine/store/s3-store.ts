@@ -1,0 +1,343 @@
+import {
+  CopyObjectCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  GetObjectLockConfigurationCommand,
+  HeadObjectCommand,
+  ListMultipartUploadsCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  AbortMultipartUploadCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
+import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { randomBytes } from 'node:crypto';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { Readable } from 'node:stream';
+import { EngineError } from '../errors.js';
+import { abortReason, destroyOnAbort } from './abort.js';
+import { ArtifactStore, type Abortable, type ReadOptions, type StoredObject, type WriteOptions } from './artifact-store.js';
+import { objectExists, objectMissing } from './local-errors.js';
+import { assertKey, isKey, normalizePrefix } from './object-key.js';
+import { readAll } from './read-all.js';
+import { isMissing, isTaken, statusOf, toS3Error } from './s3-errors.js';
+import { partBytes, type S3Config } from './s3-config.js';
+import { copyInParts, S3Upload } from './s3-upload.js';
+
+/** Above it one call can't copy an object. */
+const MOST_COPIED_AT_ONCE = 5 * 1024 ** 3;
+const REMOVED_AT_ONCE = 8;
+const READ_RESUMES = 5;
+
+/** Objects in an S3-compatible bucket. There is no rename: an object is copied inside the store, and then its old key removed. */
+export class S3Store extends ArtifactStore {
+  private readonly client: S3Client;
+  private readonly where: string;
+  private readonly root: string;
+
+  constructor(private readonly config: S3Config) {
+    super();
+    const { endpoint, accessKeyId, secretAccessKey, sessionToken, timeoutMs = 60_000 } = config;
+    const agent = { keepAlive: true, maxSockets: 50, ...(config.lookup ? { lookup: config.lookup as never } : {}) };
+    this.client = new S3Client({
+      region: config.region ?? 'us-east-1',
+      ...(endpoint === undefined ? {} : { endpoint }),
+      forcePathStyle: config.forcePathStyle ?? endpoint !== undefined,
+      ...(accessKeyId !== undefined && secretAccessKey !== undefined
+        ? { credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) } }
+        : {}),
+      // Its retries wait longer each time, with jitter, and heed Retry-After.
+      maxAttempts: config.maxAttempts ?? 5,
+      retryMode: 'standard',
+      // Not every store knows the newer checksums; each body is signed with its SHA-256 anyway.
+      requestChecksumCalculation: 'WHEN_REQUIRED',
+      responseChecksumValidation: 'WHEN_REQUIRED',
+      requestHandler: new NodeHttpHandler({
+        connectionTimeout: Math.min(timeoutMs, 10_000),
+        requestTimeout: timeoutMs,
+        throwOnRequestTimeout: true,
+        socketTimeout: timeoutMs,
+        httpAgent: new HttpAgent(agent),
+        httpsAgent: new HttpsAgent(agent),
+      }),
+    });
+    this.root = config.prefix ? `${config.prefix.replace(/^\/+|\/+$/g, '')}/` : '';
+    this.where = `the bucket ${config.bucket}${this.root === '' ? '' : `/${this.root.slice(0, -1)}`}`;
+  }
+
+  async write(
+    key: string,
+    body: Readable | AsyncIterable<Buffer> | Iterable<Buffer>,
+    options: WriteOptions = {},
+  ): Promise<{ bytes: number }> {
+    const stream = body instanceof Readable ? body : Readable.from(body);
+    stream.on('error', () => {});
+    const { signal } = options;
+    try {
+      destroyOnAbort(stream, signal);
+      assertKey(key);
+      signal?.throwIfAborted();
+      if (!options.overwrite && (await this.stat(key, { signal }))) throw objectExists(key, this.where);
+      const upload = new S3Upload(this.client, this.config, this.root + key, {
+        overwrite: options.overwrite === true,
+        signal,
+        explain: (error) => toS3Error(error, 'write', key, this.where),
+        taken: () => objectExists(key, this.where),
+      });
+      return await upload.send(stream as AsyncIterable<Buffer>, partBytes(this.config));
+    } catch (error) {
+      if (signal?.aborted) throw abortReason(signal);
+      throw error;
+    } finally {
+      stream.destroy();
+    }
+  }
+
+  async read(key: string, { start = 0, end, signal }: ReadOptions = {}): Promise<Readable> {
+    assertKey(key);
+    signal?.throwIfAborted();
+    if (start < 0 || (end !== undefined && end < start)) throw new RangeError(`A range from ${start} to ${end} is none.`);
+    const first = await this.open(key, start, end, undefined, signal);
+    const stream = Readable.from(first === null ? [] : this.resuming(key, first, start, end, signal), { objectMode: false });
+    stream.on('error', () => {});
+    destroyOnAbort(stream, signal);
+    return stream;
+  }
+
+  async stat(key: string, { signal }: Abortable = {}): Promise<{ bytes: number; modifiedAt: Date } | null> {
+    assertKey(key);
+    return this.explained('look at', key, signal, async () => {
+      const found = await this.client
+        .send(new HeadObjectCommand({ Bucket: this.config.bucket, Key: this.root + key }), sent(signal))
+        .catch((error: unknown) => {
+          if (isMissing(error)) return null;
+          throw error;
+        });
+      return found && { bytes: found.ContentLength ?? 0, modifiedAt: found.LastModified ?? new Date(0) };
+    });
+  }
+
+  async *list(prefix: string, { signal }: Abortable = {}): AsyncGenerator<StoredObject> {
+    const bare = normalizePrefix(prefix);
+    const Prefix = this.root + (bare === '' ? '' : `${bare}/`);
+    let token: string | undefined;
+    do {
+      const page = await this.explained('list', bare || 'the objects', signal, () =>
+        this.client.send(
+          new ListObjectsV2Command({ Bucket: this.config.bucket, Prefix, ContinuationToken: token }),
+          sent(signal),
+        ),
+      );
+      for (const { Key = '', Size = 0, LastModified } of page.Contents ?? []) {
+        const key = Key.slice(this.root.length);
+        if (isKey(key)) yield { key, bytes: Size, modifiedAt: LastModified ?? new Date(0) };
+      }
+      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+    } while (token !== undefined);
+  }
+
+  async rename(from: string, to: string, { signal }: Abortable = {}): Promise<void> {
+    assertKey(from);
+    assertKey(to);
+    const source = await this.stat(from, { signal });
+    const target = await this.stat(to, { signal });
+    if (!source && !target) throw objectMissing(from, this.where);
+    if (!source) throw objectMissing(from, this.where);
+    if (target) throw objectExists(to, this.where);
+    await this.explained('copy', from, signal, async () => {
+      const CopySource = `${this.config.bucket}/${this.root + from}`;
+      if (source.bytes > MOST_COPIED_AT_ONCE)
+        await copyInParts(this.client, this.config, { source: CopySource, bytes: source.bytes, key: this.root + to, signal });
+      else
+        await this.client.send(
+          new CopyObjectCommand({ Bucket: this.config.bucket, Key: this.root + to, CopySource, ...kept(this.config) }),
+          sent(signal),
+        );
+    });
+    const copied = await this.stat(to, { signal });
+    if (copied?.bytes !== source.bytes)
+      throw new EngineError(
+        'STORE_FAILED',
+        `The copy of ${from} in ${this.where} has ${copied?.bytes ?? 'no'} bytes instead of ${source.bytes}.`,
+        'Check the store, then run the backup again.',
+      );
+    await this.remove(from, { signal });
+  }
+
+  async remove(key: string, { signal }: Abortable = {}): Promise<void> {
+    assertKey(key);
+    await this.explained('remove', key, signal, async () => {
+      await this.client
+        .send(new DeleteObjectCommand({ Bucket: this.config.bucket, Key: this.root + key }), sent(signal))
+        .catch((error: unknown) => {
+          if (!isMissing(error)) throw error;
+        });
+    });
+  }
+
+  async removeTree(prefix: string, { signal }: Abortable = {}): Promise<void> {
+    const bare = normalizePrefix(prefix);
+    assertKey(bare);
+    signal?.throwIfAborted();
+    await this.abortUploads(bare, Infinity, signal);
+    let batch: string[] = [];
+    const removeBatch = async () => {
+      await Promise.all(batch.map((key) => this.remove(key, { signal })));
+      batch = [];
+    };
+    for await (const { key } of this.list(bare, { signal })) {
+      batch.push(key);
+      if (batch.length === REMOVED_AT_ONCE) await removeBatch();
+    }
+    await removeBatch();
+  }
+
+  /** Ends the uploads that were begun and never completed: they cost, and no listing of objects shows them. */
+  async removeStaleTemporaries(olderThanMs: number, prefix = '', { signal }: Abortable = {}): Promise<number> {
+    return this.abortUploads(normalizePrefix(prefix), Date.now() - olderThanMs, signal);
+  }
+
+  async freeBytes({ signal }: Abortable = {}): Promise<null> {
+    signal?.throwIfAborted();
+    return null;
+  }
+
+  async check({ signal }: Abortable = {}): Promise<void> {
+    const key = `.canary-${randomBytes(8).toString('hex')}`;
+    const content = randomBytes(64);
+    await this.write(key, [content], { signal });
+    try {
+      if (content.equals(await readAll(this, key, content.length, signal))) return;
+      throw new EngineError('STORE_FAILED', `${this.where} gave back other bytes than were written.`, 'Check the store.');
+    } finally {
+      await this.remove(key);
+    }
+  }
+
+  /** Whether the store refuses a conditional write to a key that is taken, instead of saying yes to it. */
+  async refusesTakenKeys(takenKey: string, signal?: AbortSignal): Promise<boolean> {
+    const place = { Bucket: this.config.bucket, Key: this.root + takenKey };
+    return this.explained('write', takenKey, signal, () =>
+      this.client
+        .send(new PutObjectCommand({ ...place, Body: Buffer.from('other'), IfNoneMatch: '*' }), sent(signal))
+        .then(() => false)
+        .catch((error: unknown) => {
+          if (statusOf(error) === 501 || statusOf(error) === 400) return false;
+          if (isTaken(error)) return true;
+          throw error;
+        }),
+    );
+  }
+
+  /** Whether objects of the bucket can be locked. */
+  async hasObjectLock(signal?: AbortSignal): Promise<boolean> {
+    const answer = await this.client
+      .send(new GetObjectLockConfigurationCommand({ Bucket: this.config.bucket }), sent(signal))
+      .catch(() => undefined);
+    signal?.throwIfAborted();
+    return answer?.ObjectLockConfiguration?.ObjectLockEnabled === 'Enabled';
+  }
+
+  private async abortUploads(bare: string, startedBefore: number, signal?: AbortSignal): Promise<number> {
+    const Bucket = this.config.bucket;
+    const Prefix = this.root + (bare === '' ? '' : `${bare}/`);
+    let aborted = 0;
+    let marker: { KeyMarker?: string; UploadIdMarker?: string } = {};
+    for (;;) {
+      const page = await this.explained('list the uploads below', bare || 'the root', signal, () =>
+        this.client.send(new ListMultipartUploadsCommand({ Bucket, Prefix, ...marker }), sent(signal)).catch((error: unknown) => {
+          // Some stores have no such call, and no uploads that outlive their writer.
+          if (statusOf(error) === 501) return undefined;
+          throw error;
+        }),
+      );
+      for (const { Key, UploadId, Initiated } of page?.Uploads ?? []) {
+        if (!Key?.startsWith(Prefix) || (Initiated?.getTime() ?? 0) >= startedBefore) continue;
+        await this.explained('end the upload of', Key, signal, () =>
+          this.client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId }), sent(signal)).catch((error: unknown) => {
+            if (!isMissing(error) && statusOf(error) !== 404) throw error;
+          }),
+        );
+        aborted += 1;
+      }
+      if (!page?.IsTruncated || page.NextKeyMarker === undefined) return aborted;
+      marker = { KeyMarker: page.NextKeyMarker, ...(page.NextUploadIdMarker ? { UploadIdMarker: page.NextUploadIdMarker } : {}) };
+    }
+  }
+
+  /** @returns null when the range begins past the end */
+  private async open(key: string, start: number, end: number | undefined, etag: string | undefined, signal?: AbortSignal) {
+    const whole = start === 0 && end === undefined;
+    return this.explained('read', key, signal, () =>
+      this.client
+        .send(
+          new GetObjectCommand({
+            Bucket: this.config.bucket,
+            Key: this.root + key,
+            ...(whole ? {} : { Range: `bytes=${start}-${end ?? ''}` }),
+            ...(etag === undefined ? {} : { IfMatch: etag }),
+          }),
+          sent(signal),
+        )
+        .catch((error: unknown) => {
+          if (statusOf(error) === 416) return null;
+          if (isMissing(error)) throw objectMissing(key, this.where);
+          throw error;
+        }),
+    );
+  }
+
+  /** Reads on where an answer was cut, as long as it is the same object; gives up after a few cuts without a byte between. */
+  private async *resuming(
+    key: string,
+    first: NonNullable<Awaited<ReturnType<S3Store['open']>>>,
+    start: number,
+    end: number | undefined,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Buffer> {
+    let [answer, position, cuts] = [first as typeof first | null, start, 0];
+    const last = start + (first.ContentLength ?? 0);
+    while (answer !== null) {
+      try {
+        for await (const chunk of answer.Body as AsyncIterable<Buffer>) {
+          position += chunk.length;
+          cuts = 0;
+          yield chunk;
+        }
+        if (position >= last) return;
+        throw new Error('The answer ended before its length.');
+      } catch (error) {
+        if (signal?.aborted) throw abortReason(signal);
+        cuts += 1;
+        if (cuts > READ_RESUMES) throw toS3Error(error, 'read', key, this.where);
+      }
+      answer = await this.open(key, position, end, first.ETag, signal);
+    }
+    throw toS3Error({ name: 'the object is shorter than it was' }, 'read', key, this.where);
+  }
+
+  private async explained<T>(action: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    signal?.throwIfAborted();
+    try {
+      return await work();
+    } catch (error) {
+      if (signal?.aborted) throw abortReason(signal);
+      throw toS3Error(error, action, key, this.where);
+    }
+  }
+}
+
+/** The call's signal, in the client's form. */
+function sent(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
+  return signal ? { abortSignal: signal } : {};
+}
+
+/** What a copy does not take over from its original. */
+function kept({ serverSideEncryption, kmsKeyId, storageClass }: S3Config) {
+  return {
+    ...(serverSideEncryption ? { ServerSideEncryption: serverSideEncryption } : {}),
+    ...(kmsKeyId ? { SSEKMSKeyId: kmsKeyId } : {}),
+    ...(storageClass ? { StorageClass: storageClass as never } : {}),
+  };
+}

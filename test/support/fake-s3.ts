@@ -1,0 +1,378 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** What the fake does instead of what it is asked. */
+export type Fault =
+  | 'error500'
+  | 'slowDown'
+  | 'denied'
+  | 'missing'
+  | 'reset'
+  | 'hang'
+  /** Half of the answer's body, then the connection is cut. */
+  | 'cut'
+  /** Does it, and cuts the connection before the answer. */
+  | 'lostAnswer'
+  /** Does it twice. */
+  | 'twice'
+  | 'clockSkew'
+  /** Answers 200 and does nothing. */
+  | 'pretend';
+
+interface Rule {
+  fault: Fault;
+  /** Which operations, such as `UploadPart`; all when left out. */
+  operation: RegExp;
+  /** How many calls are left that it meets. */
+  times: number;
+  /** How many calls it lets pass before. */
+  after: number;
+}
+
+interface Stored {
+  body: Buffer;
+  etag: string;
+  modifiedAt: Date;
+  metadata: Record<string, string>;
+}
+
+interface Upload {
+  key: string;
+  initiated: Date;
+  metadata: Record<string, string>;
+  parts: Map<number, { body: Buffer; etag: string }>;
+}
+
+const LEAST_PART = 5 * 1024 * 1024;
+
+/** A small S3 of one bucket that keeps the rules of parts and signatures, and misbehaves on demand. */
+export class FakeS3 {
+  readonly objects = new Map<string, Stored>();
+  readonly uploads = new Map<string, Upload>();
+  /** Every operation in order, with its status. */
+  readonly calls: string[] = [];
+  /** Whether If-None-Match is heeded. */
+  conditional = true;
+  /** Bytes a second that it takes of each request; as fast as it can when undefined. */
+  bytesPerSecond: number | undefined;
+  /** Makes the body of a multipart object itself be forgotten, for large tests. */
+  keepBodies = true;
+  private rules: Rule[] = [];
+
+  private constructor(
+    private readonly server: Server,
+    readonly bucket: string,
+  ) {}
+
+  static async start(bucket = 'backups'): Promise<FakeS3> {
+    const server = createServer();
+    const fake = new FakeS3(server, bucket);
+    server.on('request', (request, response) => {
+      fake.answer(request, response).catch(() => response.destroy());
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    return fake;
+  }
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  /** A destination that leads here. */
+  get config() {
+    return { bucket: this.bucket, endpoint: this.endpoint, accessKeyId: 'AKIAFAKE', secretAccessKey: 'fake-secret' };
+  }
+
+  /** Objects and uploads that were not completed, by name. */
+  get everything(): string[] {
+    return [...this.objects.keys(), ...[...this.uploads.values()].map(({ key }) => `upload of ${key}`)].sort();
+  }
+
+  fail(fault: Fault, operation: RegExp = /./, { times = Infinity, after = 0 } = {}): void {
+    this.rules.push({ fault, operation, times, after });
+  }
+
+  heal(): void {
+    this.rules = [];
+    this.bytesPerSecond = undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.server.closeAllConnections();
+    await new Promise((resolve) => this.server.close(resolve));
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '', 'http://fake');
+    const [, bucket = '', ...rest] = url.pathname.split('/').map(decodeURIComponent);
+    const call: Call = { request, response, query: url.searchParams, key: rest.join('/'), body: Buffer.alloc(0) };
+    const operation = operationOf(call);
+    const fault = this.faultFor(operation);
+    const note = (status: number | string) => this.calls.push(`${operation} ${status}`);
+    if (fault === 'reset') {
+      note('reset');
+      request.socket.destroy();
+      return;
+    }
+    call.body = await this.bodyOf(request);
+    if (fault === 'hang') return void note('hang');
+    const refusal = refusalOf(fault) ?? (bucket === this.bucket ? this.unsigned(request, call.body) : NO_BUCKET);
+    if (refusal) {
+      note(refusal.status);
+      return send(response, refusal, request.method);
+    }
+    if (fault === 'pretend') {
+      note('pretend');
+      return send(response, { status: 200, headers: { etag: '"0"' } }, request.method);
+    }
+    const answer = this.perform(operation, call);
+    if (fault === 'twice') this.perform(operation, call);
+    note(answer.status);
+    if (fault === 'lostAnswer') return void request.socket.destroy();
+    if (fault === 'cut' && answer.body) {
+      response.writeHead(answer.status, { ...answer.headers, 'content-length': answer.body.length });
+      response.write(answer.body.subarray(0, answer.body.length / 2), () => setImmediate(() => response.destroy()));
+      return;
+    }
+    send(response, answer, request.method);
+  }
+
+  private faultFor(operation: string): Fault | undefined {
+    for (const rule of this.rules) {
+      if (!rule.operation.test(operation)) continue;
+      if (rule.after > 0) {
+        rule.after -= 1;
+        continue;
+      }
+      if (rule.times <= 0) continue;
+      rule.times -= 1;
+      return rule.fault;
+    }
+    return undefined;
+  }
+
+  private async bodyOf(request: IncomingMessage): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    for await (const part of request as AsyncIterable<Buffer>) {
+      parts.push(part);
+      if (this.bytesPerSecond) await new Promise((resolve) => setTimeout(resolve, (part.length / this.bytesPerSecond!) * 1000));
+    }
+    return Buffer.concat(parts);
+  }
+
+  /** Requests must carry a signature, and bodies the hash that was signed. */
+  private unsigned(request: IncomingMessage, body: Buffer): Reply | undefined {
+    if (
+      !/^AWS4-HMAC-SHA256 Credential=AKIAFAKE\/\d{8}\/[\w-]+\/s3\/aws4_request, SignedHeaders=.*host.*, Signature=[0-9a-f]{64}$/.test(
+        request.headers.authorization ?? '',
+      )
+    )
+      return failure(403, 'SignatureDoesNotMatch');
+    const hash = request.headers['x-amz-content-sha256'];
+    if (hash !== 'UNSIGNED-PAYLOAD' && hash !== createHash('sha256').update(body).digest('hex'))
+      return failure(400, 'XAmzContentSHA256Mismatch');
+    return undefined;
+  }
+
+  private perform(operation: string, call: Call): Reply {
+    const { key, query, request, body } = call;
+    const upload = this.uploads.get(query.get('uploadId') ?? '');
+    const found = this.objects.get(key);
+    switch (operation) {
+      case 'PutObject':
+        if (this.isTaken(call)) return failure(412, 'PreconditionFailed');
+        return { status: 200, headers: { etag: this.put(key, body, metadataOf(request)) } };
+      case 'CopyObject': {
+        const source = this.objects.get(sourceOf(request, this.bucket));
+        if (!source) return failure(404, 'NoSuchKey');
+        return xml(`<CopyObjectResult><ETag>${this.put(key, source.body, source.metadata)}</ETag></CopyObjectResult>`);
+      }
+      case 'GetObject':
+      case 'HeadObject':
+        return found ? ranged(found, request) : failure(404, operation === 'GetObject' ? 'NoSuchKey' : 'NotFound');
+      case 'DeleteObject':
+        this.objects.delete(key);
+        return { status: 204 };
+      case 'ListObjectsV2':
+        return this.list(query);
+      case 'CreateMultipartUpload': {
+        const id = randomBytes(8).toString('hex');
+        this.uploads.set(id, { key, initiated: new Date(), metadata: metadataOf(request), parts: new Map() });
+        return xml(`<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>`);
+      }
+      case 'UploadPart': {
+        if (!upload) return failure(404, 'NoSuchUpload');
+        const etag = `"${createHash('md5').update(body).digest('hex')}"`;
+        upload.parts.set(Number(query.get('partNumber')), { body, etag });
+        return { status: 200, headers: { etag } };
+      }
+      case 'UploadPartCopy': {
+        const source = this.objects.get(sourceOf(request, this.bucket));
+        if (!upload || !source) return failure(404, upload ? 'NoSuchKey' : 'NoSuchUpload');
+        const [, from, to] = /bytes=(\d+)-(\d+)/.exec(String(request.headers['x-amz-copy-source-range'])) ?? [];
+        const part = source.body.subarray(Number(from), Number(to) + 1);
+        upload.parts.set(Number(query.get('partNumber')), { body: part, etag: '"copied"' });
+        return xml('<CopyPartResult><ETag>"copied"</ETag></CopyPartResult>');
+      }
+      case 'CompleteMultipartUpload':
+        return this.complete(call, upload);
+      case 'AbortMultipartUpload':
+        return this.uploads.delete(query.get('uploadId') ?? '') ? { status: 204 } : failure(404, 'NoSuchUpload');
+      case 'ListMultipartUploads':
+        return xml(
+          `<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>${[...this.uploads]
+            .filter(([, { key: of }]) => of.startsWith(query.get('prefix') ?? ''))
+            .map(
+              ([id, { key: of, initiated }]) =>
+                `<Upload><Key>${of}</Key><UploadId>${id}</UploadId><Initiated>${initiated.toISOString()}</Initiated></Upload>`,
+            )
+            .join('')}</ListMultipartUploadsResult>`,
+        );
+      case 'GetObjectLockConfiguration':
+        return failure(404, 'ObjectLockConfigurationNotFoundError');
+      default:
+        return failure(501, 'NotImplemented');
+    }
+  }
+
+  private complete(call: Call, upload: Upload | undefined): Reply {
+    const id = call.query.get('uploadId') ?? '';
+    if (!upload) return failure(404, 'NoSuchUpload');
+    if (this.isTaken(call)) return failure(412, 'PreconditionFailed');
+    const named = [...call.body.toString().matchAll(/<Part>(.*?)<\/Part>/gs)].map(([, part = '']) => ({
+      number: Number(/<PartNumber>(\d+)</.exec(part)?.[1]),
+      etag: /<ETag>(.*?)</.exec(part)?.[1]?.replaceAll('&quot;', '"'),
+    }));
+    const parts = named.map(({ number }) => upload.parts.get(number));
+    if (named.some(({ etag }, i) => parts[i] === undefined || etag !== parts[i].etag)) return failure(400, 'InvalidPart');
+    if (named.some(({ number }, i) => i > 0 && number <= named[i - 1]!.number)) return failure(400, 'InvalidPartOrder');
+    const sizes = parts.map((part) => part!.body.length);
+    const [first = 0] = sizes;
+    if (sizes.slice(0, -1).some((size) => size < LEAST_PART || size !== first) || (sizes.at(-1) ?? 0) > first)
+      return failure(400, 'EntityTooSmall');
+    this.uploads.delete(id);
+    const etag = this.put(call.key, Buffer.concat(parts.map((part) => part!.body)), upload.metadata);
+    return xml(`<CompleteMultipartUploadResult><ETag>${etag}</ETag></CompleteMultipartUploadResult>`);
+  }
+
+  private isTaken({ request, key }: Call): boolean {
+    return this.conditional && request.headers['if-none-match'] === '*' && this.objects.has(key);
+  }
+
+  private put(key: string, body: Buffer, metadata: Record<string, string>): string {
+    const etag = `"${createHash('md5').update(body).digest('hex')}"`;
+    this.objects.set(key, { body, etag, modifiedAt: new Date(), metadata });
+    return etag;
+  }
+
+  /** Small pages, so that every listing turns some. */
+  private list(query: URLSearchParams): Reply {
+    const after = query.get('continuation-token') ?? '';
+    const prefix = query.get('prefix') ?? '';
+    const keys = [...this.objects.keys()].filter((key) => key.startsWith(prefix) && key > after).sort();
+    const page = keys.slice(0, 3);
+    const more = keys.length > page.length;
+    return xml(
+      `<ListBucketResult><IsTruncated>${more}</IsTruncated>${more ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>` : ''}${page
+        .map((key) => {
+          const { body, modifiedAt } = this.objects.get(key)!;
+          return `<Contents><Key>${key}</Key><Size>${body.length}</Size><LastModified>${modifiedAt.toISOString()}</LastModified></Contents>`;
+        })
+        .join('')}</ListBucketResult>`,
+    );
+  }
+}
+
+interface Call {
+  request: IncomingMessage;
+  response: ServerResponse;
+  query: URLSearchParams;
+  key: string;
+  body: Buffer;
+}
+
+interface Reply {
+  status: number;
+  headers?: Record<string, string>;
+  body?: Buffer;
+}
+
+const NO_BUCKET = failure(404, 'NoSuchBucket');
+
+function operationOf({ request: { method, headers }, query, key }: Call): string {
+  if (key === '') {
+    if (query.has('uploads')) return 'ListMultipartUploads';
+    return query.has('object-lock') ? 'GetObjectLockConfiguration' : 'ListObjectsV2';
+  }
+  const copies = headers['x-amz-copy-source'] !== undefined;
+  if (method === 'PUT')
+    return query.has('partNumber') ? (copies ? 'UploadPartCopy' : 'UploadPart') : copies ? 'CopyObject' : 'PutObject';
+  if (method === 'POST') return query.has('uploads') ? 'CreateMultipartUpload' : 'CompleteMultipartUpload';
+  if (method === 'DELETE') return query.has('uploadId') ? 'AbortMultipartUpload' : 'DeleteObject';
+  return method === 'HEAD' ? 'HeadObject' : 'GetObject';
+}
+
+function refusalOf(fault: Fault | undefined): Reply | undefined {
+  switch (fault) {
+    case 'error500':
+      return failure(500, 'InternalError');
+    case 'slowDown':
+      return { ...failure(503, 'SlowDown') };
+    case 'denied':
+      return failure(403, 'AccessDenied');
+    case 'missing':
+      return failure(404, 'NoSuchBucket');
+    case 'clockSkew':
+      return failure(403, 'RequestTimeTooSkewed');
+    default:
+      return undefined;
+  }
+}
+
+function failure(status: number, code: string): Reply {
+  return { ...xml(`<Error><Code>${code}</Code><Message>${code}</Message></Error>`), status };
+}
+
+function xml(text: string): Reply {
+  return {
+    status: 200,
+    headers: { 'content-type': 'application/xml' },
+    body: Buffer.from(`<?xml version="1.0" encoding="UTF-8"?>${text}`),
+  };
+}
+
+function ranged({ body, etag, modifiedAt, metadata }: Stored, request: IncomingMessage): Reply {
+  const headers: Record<string, string> = { etag, 'last-modified': modifiedAt.toUTCString() };
+  for (const [name, value] of Object.entries(metadata)) headers[`x-amz-meta-${name}`] = value;
+  if (request.headers['if-match'] !== undefined && request.headers['if-match'] !== etag)
+    return failure(412, 'PreconditionFailed');
+  const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
+  if (!range) return { status: 200, headers, body };
+  const [from, to] = [Number(range[1]), range[2] === '' ? body.length - 1 : Math.min(Number(range[2]), body.length - 1)];
+  if (from >= body.length) return failure(416, 'InvalidRange');
+  return {
+    status: 206,
+    headers: { ...headers, 'content-range': `bytes ${from}-${to}/${body.length}` },
+    body: body.subarray(from, to + 1),
+  };
+}
+
+function send(response: ServerResponse, { status, headers = {}, body }: Reply, method?: string): void {
+  response.writeHead(status, { ...headers, 'content-length': body?.length ?? 0 });
+  response.end(method === 'HEAD' || status === 204 ? undefined : body);
+}
+
+function metadataOf(request: IncomingMessage): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(request.headers)
+      .filter(([name]) => name.startsWith('x-amz-meta-'))
+      .map(([name, value]) => [name.slice('x-amz-meta-'.length), String(value)]),
+  );
+}
+
+function sourceOf(request: IncomingMessage, bucket: string): string {
+  return decodeURIComponent(String(request.headers['x-amz-copy-source']))
+    .replace(/^\//, '')
+    .slice(bucket.length + 1);
+}
