@@ -5,10 +5,11 @@ import { AuditService } from '../audit/audit.service.js';
 import { actorOf, type Identity } from '../auth/identity.js';
 import { Errors } from '../common/errors.js';
 import { type ByteRange, parseRange } from '../common/http/byte-range.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
 import { checkArtifact, readArtifactPlain } from '../engine/artifact/artifact-reader.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import type { ManifestArtifact } from '../engine/artifact/manifest.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
+import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { objectKey } from '../engine/store/layout.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { refuseExternal } from './backup.js';
@@ -28,7 +29,7 @@ export class BackupDownload {
 
   constructor(
     private readonly backups: BackupsRepository,
-    private readonly store: ArtifactStore,
+    private readonly copies: BackupCopies,
     private readonly keys: ServerKeys,
     private readonly audit: AuditService,
   ) {}
@@ -88,18 +89,20 @@ export class BackupDownload {
       });
       return;
     }
-    const body = await this.store.read(objectKey(backup.prefix, artifact.name), { ...range, signal });
+    const { store } = await this.copies.readable(backup, signal);
+    const body = await store.read(objectKey(backup.prefix, artifact.name), { ...range, signal });
     this.describe(response, artifact.name, range ? range.end - range.start + 1 : artifact.stored_bytes);
     if (range) partial(response, range, artifact.stored_bytes);
     await this.pipe(body, response, backup, signal);
   }
 
   private async sendDecrypted(backup: BackupRow, row: ArtifactRow, response: Response, signal: AbortSignal): Promise<void> {
-    const artifact = await this.signedArtifact(backup, row.name, signal);
+    const { store } = await this.copies.readable(backup, signal);
+    const artifact = await this.signedArtifact(store, backup, row.name, signal);
     const key = objectKey(backup.prefix, row.name);
     // Read twice: once a byte is out, damage could only be told by a cut connection.
     await checkArtifact({
-      store: this.store,
+      store,
       key,
       name: row.name,
       expected: artifact,
@@ -107,7 +110,7 @@ export class BackupDownload {
       signal,
     });
     const body = await readArtifactPlain({
-      store: this.store,
+      store,
       key,
       name: row.name,
       identities: [this.keys.ageIdentity],
@@ -119,14 +122,13 @@ export class BackupDownload {
   }
 
   /** The artifact as the signed manifest knows it. */
-  private async signedArtifact(backup: BackupRow, name: string, signal: AbortSignal): Promise<ManifestArtifact> {
-    const { manifest } = await loadManifest(
-      this.store,
-      backup.prefix,
-      [this.keys.verifyingKeyPem],
-      { backup: backup.id },
-      signal,
-    );
+  private async signedArtifact(
+    store: ArtifactStore,
+    backup: BackupRow,
+    name: string,
+    signal: AbortSignal,
+  ): Promise<ManifestArtifact> {
+    const { manifest } = await loadManifest(store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id }, signal);
     const artifact = manifest.artifacts.find((candidate) => candidate.name === name);
     if (!artifact) throw Errors.notFound('artifact', name);
     return artifact;

@@ -2,15 +2,19 @@ import { Injectable, Logger } from '@nestjs/common';
 import { randomBytes } from 'node:crypto';
 import { AlertsService } from '../alerts/alerts.service.js';
 import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
+import type { RunErrorColumn } from '../catalog/tables.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { Settings } from '../config/settings.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
+import type { OpenDestination } from '../destinations/stores.js';
 import { type BackupRequest, commitBackup, endSessionsOf, type StagedBackup, stageBackup } from '../engine/backup.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import { EngineError } from '../engine/errors.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
-import type { BackupIds } from '../engine/store/layout.js';
+import { TeeStore } from '../engine/store/tee-store.js';
+import { type BackupIds, MANIFEST_NAME, objectKey } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { HeldRun } from '../jobs/held-run.js';
+import { toRunError } from '../jobs/run-error.js';
 import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
 import { ServerKeys } from '../keys/server-keys.js';
@@ -33,7 +37,7 @@ export class BackupRunner implements RunHandler {
     private readonly catalog: Catalog,
     private readonly sources: SourcesService,
     private readonly tester: SourceTester,
-    private readonly store: ArtifactStore,
+    private readonly copies: BackupCopies,
     private readonly keys: ServerKeys,
     private readonly installation: Installation,
     private readonly settings: Settings,
@@ -45,16 +49,16 @@ export class BackupRunner implements RunHandler {
     const backup = await this.row(run.id);
     if (await this.completeFromManifest(run, backup)) return;
     // What an attempt that died has left is nobody's: this worker holds the run.
-    await this.store.removeTree(backup.prefix, { signal: run.signal });
+    const tee = await this.openDestinations(run, backup);
     if (run.attempt > 1) await this.endSessions(backup);
     const source = await this.sources.get(backup.organization_id, backup.source_id ?? '');
-    const staged = await stageBackup(await this.requestOf(run, backup, source));
+    const staged = await stageBackup(await this.requestOf(run, backup, source, tee));
     await this.tester.noteServerVersion(source, staged.manifest.source.serverVersion);
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
       await this.backups.recordContents(trx, run.id, contentsOf(staged));
     });
-    await this.commit(run, staged);
+    await this.commit(run, staged, tee);
     await this.cache.invalidate(run.organizationId, ['backups']);
   }
 
@@ -64,7 +68,7 @@ export class BackupRunner implements RunHandler {
     await this.cache.invalidate(backup.organization_id, ['backups']);
     // With a manifest in place the run is about to be completed, not cleared away.
     if (backup.status === 'completed' || (await this.storedManifest(backup))) return;
-    await this.store.removeTree(backup.prefix);
+    await this.clearDestinations(backup);
     if (backup.manifest_sha256 !== null) await this.catalog.transaction((trx) => this.backups.forgetContents(trx, runId));
     await this.endSessions(backup);
   }
@@ -92,12 +96,13 @@ export class BackupRunner implements RunHandler {
     };
   }
 
-  private async commit(run: HeldRun, staged: StagedBackup): Promise<void> {
+  private async commit(run: HeldRun, staged: StagedBackup, tee: TeeStore): Promise<void> {
     try {
       await this.catalog.transaction(async (trx) => {
         // The row stays locked over the renames, so that a worker which lost the run can't put anything into place.
         await run.fence(trx);
-        await commitBackup(staged, this.store, [this.keys.verifyingKeyPem], run.signal);
+        await this.commitEverywhere(run, staged, tee);
+        await this.copies.settle(trx, run.id, errorsOf(tee));
         await this.complete(trx, run.id);
         await run.completed(trx);
       });
@@ -110,8 +115,10 @@ export class BackupRunner implements RunHandler {
   /** An attempt that died after its manifest was written did everything but say so. */
   private async completeFromManifest(run: HeldRun, backup: BackupRow): Promise<boolean> {
     if (!(await this.storedManifest(backup))) return false;
+    const missing = await this.missingCopies(backup);
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
+      await this.copies.settle(trx, backup.id, missing);
       await this.complete(trx, run.id);
       await run.completed(trx);
     });
@@ -123,17 +130,78 @@ export class BackupRunner implements RunHandler {
     return true;
   }
 
-  /** Whether the very manifest that the catalog knows of lies at the destination. */
+  /** Makes each destination ready; one that can't be is left out, as long as the quorum can be met without it. */
+  private async openDestinations(run: HeldRun, backup: BackupRow): Promise<TeeStore> {
+    const destinations = await this.copies.destinationsOf(backup.id);
+    const tee = new TeeStore(destinations, backup.quorum ?? destinations.length);
+    await Promise.all(
+      destinations.map(async ({ id, store }) => {
+        try {
+          await store.removeTree(backup.prefix, { signal: run.signal });
+        } catch (error) {
+          run.signal.throwIfAborted();
+          tee.leaveOut(id, error);
+        }
+      }),
+    );
+    return tee;
+  }
+
+  /** At each destination that holds the artifacts: one that fails now is left out, as long as the quorum is met. */
+  private async commitEverywhere(run: HeldRun, staged: StagedBackup, tee: TeeStore): Promise<void> {
+    await Promise.all(
+      tee.alive.map(async ({ id, store }) => {
+        try {
+          await commitBackup(staged, store, [this.keys.verifyingKeyPem], run.signal);
+        } catch (error) {
+          run.signal.throwIfAborted();
+          tee.leaveOut(id, error);
+        }
+      }),
+    );
+  }
+
+  /** Whether the very manifest that the catalog knows of lies at as many destinations as the quorum asks for. */
   private async storedManifest(backup: BackupRow): Promise<boolean> {
     if (backup.manifest_sha256 === null) return false;
+    const destinations = await this.copies.destinationsOf(backup.id);
+    const found = await Promise.allSettled(destinations.map((destination) => this.holdsManifest(destination, backup)));
+    const held = found.filter((each) => each.status === 'fulfilled' && each.value).length;
+    if (held >= (backup.quorum ?? destinations.length)) return true;
+    // Where nobody could look, it may lie.
+    for (const each of found) if (each.status === 'rejected') throw each.reason;
+    return false;
+  }
+
+  private async holdsManifest({ store }: OpenDestination, backup: BackupRow): Promise<boolean> {
     try {
-      const { sha256 } = await loadManifest(this.store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id });
+      const { sha256 } = await loadManifest(store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id });
       return sha256 === backup.manifest_sha256;
     } catch (error) {
       if (error instanceof EngineError && ['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code))
         return false;
       throw error;
     }
+  }
+
+  /** Copies that lack the manifest, though the backup is completed, are repaired. */
+  private async missingCopies(backup: BackupRow): Promise<Map<string, RunErrorColumn>> {
+    const failures = new Map<string, RunErrorColumn>();
+    for (const destination of await this.copies.destinationsOf(backup.id))
+      if (!(await this.holdsManifest(destination, backup).catch(() => false))) failures.set(destination.id, NOT_COMMITTED);
+    return failures;
+  }
+
+  /** What can't be cleared away now, since its destination is away, is swept. */
+  private async clearDestinations(backup: BackupRow): Promise<void> {
+    const results = await Promise.allSettled(
+      (await this.copies.destinationsOf(backup.id)).map(async ({ store }) => {
+        await store.remove(objectKey(backup.prefix, MANIFEST_NAME));
+        await store.removeTree(backup.prefix);
+      }),
+    );
+    const failed = results.find((each) => each.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   /** A pg_dump that outlived its server may be waiting for a lock, or hold one. Where the source can't be reached, it ends by itself. */
@@ -146,7 +214,7 @@ export class BackupRunner implements RunHandler {
     }
   }
 
-  private async requestOf(run: HeldRun, backup: BackupRow, source: SourceRow): Promise<BackupRequest> {
+  private async requestOf(run: HeldRun, backup: BackupRow, source: SourceRow, tee: TeeStore): Promise<BackupRequest> {
     const connection = this.sources.connectionOf(source);
     await this.tester.refuseCatalog(connection, run.signal);
     const { schemas, tables } = exclusionsOf(source.options);
@@ -168,7 +236,7 @@ export class BackupRunner implements RunHandler {
       compress: backup.compress,
       configRoots: this.settings.configRoots,
       programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
-      store: this.store,
+      store: tee,
       recipients: this.keys.recipients,
       signingKeyPem: this.keys.signingKeyPem,
       previousManifestSha256: await this.backups.previousManifest(source.id),
@@ -192,6 +260,17 @@ export class BackupRunner implements RunHandler {
     if (!row) throw new Error(`The backup ${id} has no row`);
     return row;
   }
+}
+
+const NOT_COMMITTED: RunErrorColumn = {
+  code: 'INTERRUPTED',
+  message: 'The server ended before the backup was whole at this destination.',
+  hint: 'It is copied from another destination later.',
+};
+
+/** Why each destination that was left out was. */
+function errorsOf(tee: TeeStore): Map<string, RunErrorColumn> {
+  return new Map([...tee.failures].map(([id, error]) => [id, toRunError(error)]));
 }
 
 function contentsOf(staged: StagedBackup): Parameters<BackupsRepository['recordContents']>[2] {

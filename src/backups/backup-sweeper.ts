@@ -1,7 +1,8 @@
 import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { Cron } from '@nestjs/schedule';
 import { Settings } from '../config/settings.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
+import { Stores } from '../destinations/stores.js';
+import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { backupPrefix, MANIFEST_NAME, objectKey, parseKey } from '../engine/store/layout.js';
 import { sweepTemporaryFolders } from '../engine/temporary-folder.js';
 import { Installation } from '../installation/installation.js';
@@ -19,7 +20,7 @@ export class BackupSweeper implements OnApplicationBootstrap {
 
   constructor(
     private readonly backups: BackupsRepository,
-    private readonly store: ArtifactStore,
+    private readonly stores: Stores,
     private readonly installation: Installation,
     private readonly settings: Settings,
   ) {}
@@ -45,18 +46,31 @@ export class BackupSweeper implements OnApplicationBootstrap {
    * @returns how many objects were removed
    */
   async sweep(minAgeMs: number, now = Date.now()): Promise<number> {
-    let removed = await this.store.removeStaleTemporaries(minAgeMs, this.installation.id);
+    let removed = 0;
+    for (const { id, store } of await this.stores.everywhere()) {
+      try {
+        removed += await this.sweepStore(store, minAgeMs, now);
+      } catch (error) {
+        // One that is away must not keep the others from being swept.
+        this.logger.error({ event: 'backup.sweep-failed', destinationId: id, err: error }, 'backup.sweep-failed');
+      }
+    }
+    return removed;
+  }
+
+  private async sweepStore(store: ArtifactStore, minAgeMs: number, now: number): Promise<number> {
+    let removed = await store.removeStaleTemporaries(minAgeMs, this.installation.id);
     const owned = new Map<string, Owner>();
-    for await (const object of this.store.list(this.installation.id)) {
+    for await (const object of store.list(this.installation.id)) {
       if (now - object.modifiedAt.getTime() < minAgeMs) continue;
       const parsed = parseKey(object.key);
       if (!parsed) continue;
       const prefix = backupPrefix(parsed);
-      const owner = owned.get(prefix) ?? (await this.ownerOf(parsed.backup, prefix));
+      const owner = owned.get(prefix) ?? (await this.ownerOf(store, parsed.backup, prefix));
       owned.set(prefix, owner);
       // A backup that is made needs nothing of its attempts any more.
       if (owner === 'run' || (owner === 'backup' && parsed.attempt === null)) continue;
-      await this.store.remove(object.key);
+      await store.remove(object.key);
       removed += 1;
       this.logger.warn({ event: 'backup.swept', key: object.key, bytes: object.bytes }, 'an object that no run owns was removed');
     }
@@ -64,10 +78,10 @@ export class BackupSweeper implements OnApplicationBootstrap {
   }
 
   /** A run that has not ended owns its folder, and so does a manifest: even one that the catalog does not know of may be adopted. */
-  private async ownerOf(backupId: string, prefix: string): Promise<Owner> {
+  private async ownerOf(store: ArtifactStore, backupId: string, prefix: string): Promise<Owner> {
     const row = await this.backups.findAnywhere(backupId);
     if (row?.status === 'queued' || row?.status === 'running') return 'run';
     if (row?.status === 'completed') return 'backup';
-    return (await this.store.stat(objectKey(prefix, MANIFEST_NAME))) === null ? 'nobody' : 'backup';
+    return (await store.stat(objectKey(prefix, MANIFEST_NAME))) === null ? 'nobody' : 'backup';
   }
 }

@@ -5,8 +5,7 @@ import { Catalog, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { Settings } from '../config/settings.js';
-import { removeBackupObjects } from '../engine/remove-backup.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
 import type { BackupRow } from './backups.repository.js';
 import { type PurgeState, TrashRepository } from './trash.repository.js';
 
@@ -23,7 +22,7 @@ export class BackupTrash implements OnApplicationBootstrap, BeforeApplicationShu
   constructor(
     private readonly trash: TrashRepository,
     private readonly catalog: Catalog,
-    private readonly store: ArtifactStore,
+    private readonly copies: BackupCopies,
     private readonly settings: Settings,
     private readonly audit: AuditService,
     private readonly cache: CacheService,
@@ -97,7 +96,7 @@ export class BackupTrash implements OnApplicationBootstrap, BeforeApplicationShu
   private async purge(backup: BackupRow): Promise<void> {
     if (!(await this.catalog.transaction((trx) => this.trash.beginPurge(trx, backup.id)))) return;
     // Nothing of one that was made elsewhere is ours.
-    if (backup.origin !== 'external') await removeBackupObjects(this.store, backup.prefix);
+    if (backup.origin !== 'external') await this.copies.remove(backup);
     await this.catalog.transaction(async (trx) => {
       if (!(await this.trash.forget(trx, backup.id))) return;
       const { removal_policy: policy, removal_rule: rule } = backup;

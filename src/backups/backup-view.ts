@@ -1,6 +1,7 @@
 import type { Selectable } from 'kysely';
 import type { CatalogTables, RunErrorColumn } from '../catalog/tables.js';
-import { DEFAULT_DESTINATION } from '../destinations/destinations.module.js';
+import type { CopyRow } from '../destinations/backup-copies.js';
+import type { CopyState } from '../destinations/destination.js';
 import { toRun } from '../jobs/run-view.js';
 import type { BackupOrigin, BackupType, Component } from './backup.js';
 import type { ArtifactDto, AttemptDto, BackupDetailsDto, BackupDto, OmissionDto } from './backup.dto.js';
@@ -39,11 +40,12 @@ export function toBackupDetails(
   artifacts: ArtifactRow[],
   tables: BackupTableRow[],
   attempts: AttemptRow[],
+  copies: CopyRow[],
 ): BackupDetailsDto {
   return {
     ...toBackup(row),
     serverVersion: row.server_version,
-    artifacts: artifacts.map(toArtifact),
+    artifacts: artifacts.map((artifact) => toArtifact(artifact, copies)),
     tables: tables.map((table) => ({
       schema: table.schema_name,
       name: table.table_name,
@@ -56,7 +58,7 @@ export function toBackupDetails(
   };
 }
 
-function toArtifact(row: ArtifactRow): ArtifactDto {
+function toArtifact(row: ArtifactRow, copies: CopyRow[]): ArtifactDto {
   return {
     component: row.component as Component,
     name: row.name,
@@ -64,7 +66,11 @@ function toArtifact(row: ArtifactRow): ArtifactDto {
     storedSha256: row.stored_sha256,
     plainBytes: row.plain_bytes,
     plainSha256: row.plain_sha256,
-    copies: [{ destination: DEFAULT_DESTINATION, state: 'stored' }],
+    copies: copies.map(({ destination_name, state, error }) => ({
+      destination: destination_name,
+      state: state as CopyState,
+      error,
+    })),
   };
 }
 

@@ -5,13 +5,17 @@ import {
   IsArray,
   IsBoolean,
   IsIn,
+  IsInt,
   IsISO8601,
   IsOptional,
   IsString,
   Length,
   Matches,
+  Max,
   MaxLength,
+  Min,
 } from 'class-validator';
+import { COPY_STATES, type CopyState } from '../destinations/destination.js';
 import { RunErrorDto } from '../common/http/answers.dto.js';
 import { PagingDto } from '../common/http/paging.dto.js';
 import { RunDto } from '../jobs/run.dto.js';
@@ -113,6 +117,21 @@ export class CreateBackupDto {
   @IsOptional()
   @IsBoolean()
   pinned?: boolean;
+
+  /** Names or ids of the destinations it goes to, all at the same time; the default ones when left out. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(10)
+  @IsString({ each: true })
+  @Length(1, 100, { each: true })
+  destinations?: string[];
+
+  /** How many of the destinations must hold it for it to be completed; all when left out. The others are repaired later. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(10)
+  quorum?: number;
 }
 
 /** Which artifact, and in what form. */
@@ -151,9 +170,14 @@ export class RemovalDto {
 
 /** One place where an artifact lies. */
 export class CopyDto {
+  /** Name of the destination. */
   destination!: string;
-  /** `stored` when the destination confirmed it. */
-  state!: string;
+  /** `stored` when the destination gave the backup's manifest back; `failed` ones are copied from a stored one later. */
+  @ApiProperty({ enum: COPY_STATES })
+  state!: CopyState;
+  /** Why it failed. */
+  @ApiProperty({ type: RunErrorDto, nullable: true })
+  error!: RunErrorDto | null;
 }
 
 /** One stored object of a backup. */

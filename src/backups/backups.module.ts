@@ -11,6 +11,7 @@ import { BackupsController } from './backups.controller.js';
 import { BackupsRepository } from './backups.repository.js';
 import { BackupsService } from './backups.service.js';
 import { CatalogCatchUp } from './catalog-catch-up.js';
+import { CopyRepair } from './copy-repair.js';
 import { ExternalBackups } from './external-backups.js';
 import { ManifestImport } from './manifest-import.js';
 import { TrashRepository } from './trash.repository.js';
@@ -29,6 +30,7 @@ import { TrashRepository } from './trash.repository.js';
     BackupTrash,
     TrashRepository,
     CatalogCatchUp,
+    CopyRepair,
     ManifestImport,
     ExternalBackups,
   ],

@@ -8,6 +8,8 @@ import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { BACKUP_ID, newTimedId } from '../common/identifiers.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
+import { DestinationsService } from '../destinations/destinations.service.js';
 import { backupPrefix } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { hasEnded } from '../jobs/run.js';
@@ -27,6 +29,7 @@ export interface ScheduledBackup {
   compress: boolean;
   label: string | null;
   tags: readonly string[];
+  destinations: readonly string[];
   schedule: { id: string; name: string; slot: Date | null };
   requestedBy: object;
 }
@@ -42,6 +45,8 @@ export class BackupsService {
     private readonly installation: Installation,
     private readonly changes: Changes,
     private readonly cache: CacheService,
+    private readonly destinations: DestinationsService,
+    private readonly copies: BackupCopies,
   ) {}
 
   async list(caller: Identity, filter: ListBackupsDto): Promise<Page<BackupRow>> {
@@ -72,6 +77,9 @@ export class BackupsService {
   async create(caller: Identity, dto: CreateBackupDto, idempotencyKey: string | undefined): Promise<BackupRow> {
     const type = typeOf(dto);
     const source = await this.sources.getOrOnly(caller.organizationId, dto.source);
+    const destinations = await this.destinations.choose(caller.organizationId, dto.destinations);
+    if (dto.quorum !== undefined && dto.quorum > destinations.length)
+      throw Errors.validation({ quorum: `is more than the ${destinations.length} destinations` });
     const requestHash = hashOf({ ...dto, type, source: source.id });
     const id = newTimedId('backup', new Date());
     const make = () =>
@@ -98,6 +106,7 @@ export class BackupsService {
           requestHash: idempotencyKey === undefined ? null : requestHash,
           requestedBy: actorOf(caller),
         });
+        await this.copies.plan(trx, id, destinations, dto.quorum ?? null);
         await this.runs.enqueue(trx, 'backup', id);
         await this.changes.record(trx, caller, 'backup.created', id, { type, source: source.name });
         return { backup, isNew: true };
@@ -124,6 +133,7 @@ export class BackupsService {
    */
   async createSafety(restored: BackupRow, restoreId: string, noted: (trx: Trx, id: string) => Promise<void>): Promise<BackupRow> {
     const source = await this.sources.get(restored.organization_id, restored.source_id ?? '');
+    const destinations = await this.destinations.choose(restored.organization_id);
     const id = newTimedId('backup', new Date());
     const backup = await this.catalog.transaction(async (trx) => {
       const inserted = await this.backups.insert(trx, {
@@ -143,6 +153,7 @@ export class BackupsService {
         requestHash: null,
         requestedBy: SYSTEM_ACTOR,
       });
+      await this.copies.plan(trx, id, destinations);
       await this.runs.enqueue(trx, 'backup', id);
       await noted(trx, id);
       return inserted;
@@ -188,6 +199,10 @@ export class BackupsService {
       source: { id: row.source_id ?? '', name: row.source_name ?? '' },
       data: { backup: toBackup(row) },
     }));
+    for (const [index, { id }] of rows.entries()) {
+      const { organizationId, destinations } = orders[index]!;
+      await this.copies.plan(trx, id, await this.destinations.chooseLater(organizationId, destinations, trx));
+    }
     await this.runs.enqueueAll(trx, 'backup', queued);
     return queued;
   }

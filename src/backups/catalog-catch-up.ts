@@ -2,10 +2,13 @@ import { Injectable, Logger, type OnModuleInit } from '@nestjs/common';
 import { AuditService } from '../audit/audit.service.js';
 import { Catalog, json } from '../catalog/catalog.js';
 import type { Rebuild } from '../catalog/embedded/rebuild.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
+import { DEFAULT_DESTINATION } from '../destinations/destination.js';
+import { Stores } from '../destinations/stores.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { EngineError } from '../engine/errors.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
+import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { backupPrefix, type BackupIds, MANIFEST_NAME, parseKey } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { ServerKeys } from '../keys/server-keys.js';
@@ -19,6 +22,12 @@ export interface CaughtUp {
   broken: number;
   /** Folders whose manifest can't be believed. */
   refusedManifests: number;
+}
+
+interface FoundFolder {
+  ids: BackupIds;
+  store: ArtifactStore;
+  destinationId: string;
 }
 
 interface KnownBackup {
@@ -44,7 +53,8 @@ export class CatalogCatchUp implements OnModuleInit {
 
   constructor(
     private readonly catalog: Catalog,
-    private readonly store: ArtifactStore,
+    private readonly stores: Stores,
+    private readonly copies: BackupCopies,
     private readonly keys: ServerKeys,
     private readonly installation: Installation,
     private readonly manifests: ManifestImport,
@@ -75,20 +85,23 @@ export class CatalogCatchUp implements OnModuleInit {
   async catchUp(rebuild: Rebuild | null): Promise<CaughtUp> {
     const found: CaughtUp = { fromManifests: 0, broken: 0, refusedManifests: 0 };
     const known = await this.known();
-    const folders = await this.foldersWithManifest();
-    for (const [prefix, ids] of folders) {
+    const { folders, unread } = await this.foldersEverywhere();
+    for (const [prefix, { ids, store, destinationId }] of folders) {
       const row = known.get(ids.backup);
       if (row?.isBeingPurged || (row?.status === 'completed' && row.isWhole)) continue;
       // A run that was cut off between its manifest and its end: recovery ends it, and tells of it.
       const endsByItself = !rebuild && (row?.status === 'running' || row?.status === 'queued') ? row.manifestSha256 : null;
-      const taken = await this.takeIn(prefix, ids, endsByItself);
+      const taken = await this.takeIn(prefix, ids, endsByItself, store);
       if (taken !== 'left') found[taken] += 1;
+      if (taken === 'fromManifests' && destinationId !== DEFAULT_DESTINATION)
+        await this.catalog.transaction((trx) => this.copies.noteFound(trx, ids.backup, destinationId));
     }
     if (!rebuild) return found;
-    const present = new Set([...folders.values()].map(({ backup }) => backup));
+    const present = new Set([...folders.values()].map(({ ids }) => ids.backup));
     for (const row of known.values()) {
       if (row.status !== 'completed' || present.has(row.id) || row.inTrash || row.isBeingPurged || row.broken) continue;
-      if (row.isExternal) continue;
+      // It may lie where nobody could look now.
+      if (row.isExternal || unread > 0) continue;
       await this.markBroken(row.id, rebuild);
       found.broken += 1;
     }
@@ -101,9 +114,10 @@ export class CatalogCatchUp implements OnModuleInit {
     prefix: string,
     ids: BackupIds,
     except: string | null,
+    store: ArtifactStore,
   ): Promise<'fromManifests' | 'refusedManifests' | 'left'> {
     try {
-      const loaded = await loadManifest(this.store, prefix, [this.keys.verifyingKeyPem], ids);
+      const loaded = await loadManifest(store, prefix, [this.keys.verifyingKeyPem], ids);
       if (loaded.sha256 === except) return 'left';
       await this.manifests.complete(prefix, loaded);
       this.logger.warn(
@@ -119,9 +133,26 @@ export class CatalogCatchUp implements OnModuleInit {
     }
   }
 
-  private async foldersWithManifest(): Promise<Map<string, BackupIds>> {
+  /** The local folder must be readable; another destination that can't be reached now is told of and passed over. */
+  private async foldersEverywhere(): Promise<{ folders: Map<string, FoundFolder>; unread: number }> {
+    const folders = new Map<string, FoundFolder>();
+    let unread = 0;
+    for (const { id, store } of await this.stores.everywhere()) {
+      try {
+        for (const [prefix, ids] of await this.foldersWithManifest(store))
+          if (!folders.has(prefix)) folders.set(prefix, { ids, store, destinationId: id });
+      } catch (error) {
+        if (id === DEFAULT_DESTINATION) throw error;
+        unread += 1;
+        this.logger.error({ event: 'catalog.destination-unread', destinationId: id, err: error }, 'catalog.destination-unread');
+      }
+    }
+    return { folders, unread };
+  }
+
+  private async foldersWithManifest(store: ArtifactStore): Promise<Map<string, BackupIds>> {
     const folders = new Map<string, BackupIds>();
-    for await (const { key } of this.store.list(this.installation.id)) {
+    for await (const { key } of store.list(this.installation.id)) {
       const parsed = parseKey(key);
       if (parsed?.attempt !== null || parsed.name !== MANIFEST_NAME) continue;
       const { installation, organization, source, backup } = parsed;

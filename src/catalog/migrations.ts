@@ -7,6 +7,7 @@ import { schedules } from './migrations/0003-schedules.js';
 import { retention } from './migrations/0004-retention.js';
 import { hooks } from './migrations/0005-hooks.js';
 import { proof } from './migrations/0006-proof.js';
+import { destinations } from './migrations/0007-destinations.js';
 import { alerts } from './migrations/0008-alerts.js';
 import type { CatalogTables } from './tables.js';
 
@@ -18,6 +19,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   retention,
   hooks,
   proof,
+  destinations,
   alerts,
   notifications,
 ];

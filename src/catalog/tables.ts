@@ -32,6 +32,8 @@ export interface CatalogTables {
   inbound_secrets: InboundSecretsTable;
   inbound_messages: InboundMessagesTable;
   retention_policies: RetentionPoliciesTable;
+  destinations: DestinationsTable;
+  backup_copies: BackupCopiesTable;
 }
 
 /** A jsonb column: objects come out, text of JSON goes in. */
@@ -189,6 +191,8 @@ interface BackupsTable extends RunColumns {
   /** How often the removal of its objects did not come to its end, and why the last time. */
   purge_attempts: Generated<number>;
   purge_error: string | null;
+  /** How many destinations must hold it for it to be completed; null for all of them. */
+  quorum: number | null;
 }
 
 interface ArtifactsTable {
@@ -590,5 +594,37 @@ interface RetentionPoliciesTable {
   /** A schedule has named it once while it was bound to nothing: it never grows to be about everything again. */
   only_named: Generated<boolean>;
   created_at: Generated<Date>;
+  updated_at: Generated<Date>;
+}
+interface DestinationsTable {
+  id: string;
+  organization_id: string;
+  name: string;
+  /** `local`, `s3`, `supabase` or `rclone`. */
+  kind: string;
+  /** Everything that is no secret. */
+  config: JsonColumn<Record<string, string | number | boolean | null>>;
+  sealed_secrets: string | null;
+  /** Whether backups that name no destination go there. */
+  is_default: Generated<boolean>;
+  /** The setting that made it, such as `S3_BUCKET`. */
+  made_by_setting: string | null;
+  /** What the last test found. */
+  capabilities: JsonColumn<object | null>;
+  tested_at: NullableTimestamp;
+  created_at: Generated<Date>;
+  updated_at: Generated<Date>;
+}
+
+/** One copy of a backup; a backup without any lies in the local folder. */
+interface BackupCopiesTable {
+  backup_id: string;
+  ordinal: number;
+  destination_id: string;
+  state: string;
+  error: JsonColumn<RunErrorColumn | null>;
+  tries: Generated<number>;
+  next_try_at: NullableTimestamp;
+  claimed_until: NullableTimestamp;
   updated_at: Generated<Date>;
 }

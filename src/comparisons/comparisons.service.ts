@@ -4,8 +4,8 @@ import type { BackupRow } from '../backups/backups.repository.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
 import { type ComparedBackup, compareBackups, type ContentDifference } from '../engine/compare.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { Installation } from '../installation/installation.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import type { CompareBackupsDto, ComparisonDto } from './comparison.dto.js';
@@ -21,7 +21,7 @@ export class ComparisonsService {
   constructor(
     private readonly backups: BackupsService,
     private readonly catalog: Catalog,
-    private readonly store: ArtifactStore,
+    private readonly copies: BackupCopies,
     private readonly keys: ServerKeys,
     private readonly installation: Installation,
   ) {}
@@ -60,10 +60,11 @@ export class ComparisonsService {
 
   private async read(base: BackupRow, head: BackupRow): Promise<ContentDifference> {
     const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
-    return compareBackups(this.comparedOf(base, signal), this.comparedOf(head, signal));
+    return compareBackups(await this.comparedOf(base, signal), await this.comparedOf(head, signal));
   }
 
-  private comparedOf(backup: BackupRow, signal: AbortSignal): ComparedBackup {
+  private async comparedOf(backup: BackupRow, signal: AbortSignal): Promise<ComparedBackup> {
+    const { store } = await this.copies.readable(backup, signal);
     return {
       ids: {
         installation: this.installation.id,
@@ -71,7 +72,7 @@ export class ComparisonsService {
         source: backup.source_id ?? '',
         backup: backup.id,
       },
-      store: this.store,
+      store,
       verifyingKeys: [this.keys.verifyingKeyPem],
       identities: [this.keys.ageIdentity],
       signal,

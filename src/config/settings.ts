@@ -4,6 +4,7 @@ import { issuerSettings, type IssuerSettings } from './issuer-settings.js';
 import { notificationSettings, type NotificationSettings } from './notification-settings.js';
 import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl } from '../engine/postgres/connection.js';
+import { s3Settings, type S3Settings } from './destination-settings.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
 const ROLES = ['all', 'api', 'worker'] as const;
@@ -59,6 +60,8 @@ export abstract class Settings {
   abstract readonly notifications: NotificationSettings;
   /** `WEBHOOK_SECRET`, `WEBHOOK_SIGNATURE_MODES`: backups that are reported from elsewhere. */
   abstract readonly webhooks: WebhookSettings;
+  /** `S3_BUCKET` and its siblings: the bucket that backups go to by default. */
+  abstract readonly s3: S3Settings | null;
   /** `CORS_ORIGINS`: origins that browsers may call from; empty turns CORS off. */
   abstract readonly corsOrigins: readonly string[];
   /** `TRUST_PROXY`: number of reverse proxies in front whose X-Forwarded-For counts. */
@@ -117,6 +120,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     outboundAllow: outboundAllow(read),
     notifications: notificationSettings(read),
     webhooks: webhookSettings(read),
+    s3: s3Settings(read),
     corsOrigins: origins(read),
     trustProxy: read.integer('TRUST_PROXY', 0, 0, 10),
     requireHttps: read.boolean('REQUIRE_HTTPS', false),

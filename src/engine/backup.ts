@@ -33,6 +33,7 @@ import { checkPinnedSettings, PINNED_SETTINGS } from './postgres/settings.js';
 import { withStatementLimit } from './postgres/statement-limit.js';
 import { type Progress, ProgressMeter } from './progress.js';
 import type { ArtifactStore } from './store/artifact-store.js';
+import type { StagingStore } from './store/tee-store.js';
 import { attemptPrefix, backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './store/layout.js';
 
 /** What to back up, where to, and under whose keys. */
@@ -57,7 +58,7 @@ export interface BackupRequest {
   /** Folders that configPaths may name. */
   configRoots: readonly string[];
   programs: { binDirs: readonly string[]; requirePatched: boolean };
-  store: ArtifactStore;
+  store: StagingStore;
   recipients: readonly string[];
   signingKeyPem: string;
   /** SHA-256 of the source's manifest before this one. */

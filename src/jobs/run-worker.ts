@@ -1,15 +1,13 @@
 import { type BeforeApplicationShutdown, Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { DiscoveryService } from '@nestjs/core';
 import { Catalog } from '../catalog/catalog.js';
-import type { RunErrorColumn } from '../catalog/tables.js';
-import { redact } from '../common/logging/redaction.js';
 import { Settings } from '../config/settings.js';
-import { EngineError } from '../engine/errors.js';
 import type { HeldRun } from './held-run.js';
 import { JobQueue } from './job-queue.js';
 import { MAX_INTERRUPTIONS, RUN_KINDS, type RunKind, RunStopped } from './run.js';
 import { RunEvents } from './run-events.js';
 import { RunRecovery } from './run-recovery.js';
+import { toRunError } from './run-error.js';
 import { RunsRepository } from './runs.repository.js';
 import { RunHandlerOf, type RunHandler } from './run-handler.js';
 
@@ -143,14 +141,4 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
     });
     if (written) await this.events.tell(run.kind, outcome === 'given-back' ? 'requeued' : outcome, run.id, handler, error);
   }
-}
-
-/** What a run's failure is to its owner; anything unknown stays in the log. */
-function toRunError(thrown: unknown): RunErrorColumn {
-  if (thrown instanceof EngineError) return { code: thrown.code, message: redact(thrown.message), hint: redact(thrown.hint) };
-  return {
-    code: 'INTERNAL_ERROR',
-    message: 'Something went wrong inside the server.',
-    hint: "The server's log has the cause under this run's id.",
-  };
 }

@@ -1,11 +1,11 @@
 import { Injectable } from '@nestjs/common';
 import type { BackupRow } from '../backups/backups.repository.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
 import { Errors } from '../common/errors.js';
 import { Settings } from '../config/settings.js';
 import { planRestore, type RestorePlan } from '../engine/restore-plan.js';
 import type { ArchiveSource } from '../engine/restore-archive.js';
 import { type RestoreTarget, serverOf } from '../engine/restore-target.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { Installation } from '../installation/installation.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { SourceTester } from '../sources/source-tester.js';
@@ -18,7 +18,7 @@ const LOOK_TIMEOUT_MS = 60_000;
 @Injectable()
 export class RestorePlanner {
   constructor(
-    private readonly store: ArtifactStore,
+    private readonly copies: BackupCopies,
     private readonly keys: ServerKeys,
     private readonly installation: Installation,
     private readonly settings: Settings,
@@ -35,7 +35,7 @@ export class RestorePlanner {
     const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
     if (target.mode === 'url') await this.tester.refuseCatalog(serverOf(target), signal);
     return planRestore({
-      ...this.archiveOf(backup, signal),
+      ...(await this.archiveOf(backup, signal)),
       target,
       selection: selectionOf(dto),
       createRoles: dto.createRoles ?? false,
@@ -43,7 +43,8 @@ export class RestorePlanner {
   }
 
   /** Where a backup's archive lies, and what it is opened with. */
-  archiveOf(backup: BackupRow, signal: AbortSignal): ArchiveSource {
+  async archiveOf(backup: BackupRow, signal: AbortSignal): Promise<ArchiveSource> {
+    const { store } = await this.copies.readable(backup, signal);
     return {
       ids: {
         installation: this.installation.id,
@@ -51,7 +52,7 @@ export class RestorePlanner {
         source: backup.source_id ?? '',
         backup: backup.id,
       },
-      store: this.store,
+      store,
       verifyingKeys: [this.keys.verifyingKeyPem],
       identities: [this.keys.ageIdentity],
       programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },

@@ -39,7 +39,7 @@ export class RestoreRunner implements RunHandler {
     const restore = await this.row(run.id);
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
     const target = await this.targets.resolve(backup, restore);
-    const request = this.requestOf(run, restore, backup, target);
+    const request = await this.requestOf(run, restore, backup, target);
     if (run.attempt > 1) {
       // First nobody works on it any more, then it can be told whether it was done.
       await endSessionsOf(serverOf(target), run.id);
@@ -51,7 +51,7 @@ export class RestoreRunner implements RunHandler {
     await this.finish(run, await restoreBackup(request));
   }
 
-  private requestOf(run: HeldRun, restore: RestoreRow, backup: BackupRow, target: RestoreTarget): RestoreRequest {
+  private async requestOf(run: HeldRun, restore: RestoreRow, backup: BackupRow, target: RestoreTarget): Promise<RestoreRequest> {
     const { selection, createRoles, continueOnErrors = false, jobs, keepPreviousHours } = restore.target;
     const fenced = (work: (trx: Trx) => Promise<void>) =>
       this.catalog.transaction(async (trx) => {
@@ -59,7 +59,7 @@ export class RestoreRunner implements RunHandler {
         await work(trx);
       });
     return {
-      ...this.planner.archiveOf(backup, run.signal),
+      ...(await this.planner.archiveOf(backup, run.signal)),
       runId: run.id,
       target,
       selection,

@@ -99,6 +99,7 @@ export class ScheduleSettler {
         compress: schedule.compress,
         label: schedule.label,
         tags: schedule.tags,
+        destinations: schedule.destinations,
         schedule: { id: schedule.id, name: schedule.name, slot: run.slot },
         requestedBy: SYSTEM_ACTOR,
       },

@@ -126,6 +126,7 @@ export class ScheduleTicker implements OnApplicationBootstrap, BeforeApplication
               compress: schedule.compress,
               label: schedule.label,
               tags: schedule.tags,
+              destinations: schedule.destinations,
               schedule: { id: schedule.id, name: schedule.name, slot: slots.latest },
               requestedBy: SYSTEM_ACTOR,
             })),

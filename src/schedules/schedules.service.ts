@@ -9,6 +9,7 @@ import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { newId } from '../common/identifiers.js';
 import type { QueuedRun } from '../jobs/run-events.js';
+import { DestinationsService } from '../destinations/destinations.service.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { cronFault, isTimeZone, slotAfter } from './next-run.js';
 import { DEFAULT_VERIFY_LEVEL, dueAt } from './schedule.js';
@@ -29,6 +30,7 @@ export class SchedulesService {
     private readonly backups: BackupsService,
     private readonly changes: Changes,
     private readonly clock: Clock,
+    private readonly destinations: DestinationsService,
   ) {}
 
   async list(caller: Identity, filter: ListSchedulesDto): Promise<Page<ScheduleRow>> {
@@ -61,6 +63,7 @@ export class SchedulesService {
     const source =
       action === 'status-check' && dto.source === undefined ? null : await this.sources.getOrOnly(organizationId, dto.source);
     const id = newId('sched');
+    if (dto.destinations) await this.destinations.choose(organizationId, dto.destinations);
     const values = this.timed({
       name: dto.name,
       source_id: source?.id ?? null,
@@ -100,6 +103,7 @@ export class SchedulesService {
     const action = dto.action ?? old.action;
     const sourceId = source?.id ?? old.source_id;
     if (action === 'backup' && sourceId === null) throw Errors.validation({ source: 'is needed: a backup is of one source' });
+    if (dto.destinations) await this.destinations.choose(organizationId, dto.destinations);
     const values = this.timed(
       {
         name: dto.name ?? old.name,
@@ -182,6 +186,7 @@ export class SchedulesService {
         compress: schedule.compress,
         label: schedule.label,
         tags: schedule.tags,
+        destinations: schedule.destinations,
         schedule: { id: schedule.id, name: schedule.name, slot },
         requestedBy,
       },

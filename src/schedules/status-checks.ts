@@ -3,7 +3,7 @@ import type { Trx } from '../catalog/catalog.js';
 import { redact } from '../common/logging/redaction.js';
 import { EngineError } from '../engine/errors.js';
 import { withClient } from '../engine/postgres/client.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
+import { type OpenDestination, Stores } from '../destinations/stores.js';
 import { Outbox } from '../outbox/outbox.js';
 import { SourcesService } from '../sources/sources.service.js';
 import type { ScheduleRow } from './schedules.repository.js';
@@ -16,14 +16,14 @@ const AT_ONCE = 4;
 export class StatusChecks {
   constructor(
     private readonly sources: SourcesService,
-    private readonly store: ArtifactStore,
+    private readonly stores: Stores,
     private readonly outbox: Outbox,
   ) {}
 
   /** What does not answer, as sentences; of one source, or of all of the organization. */
   async problems(organizationId: string, sourceId: string | null): Promise<string[]> {
     const sources = await this.sources.all(organizationId, sourceId);
-    const found: (string | null)[] = [await saying('The destination local', () => this.store.check())];
+    const found: (string | null)[] = [...(await this.destinationProblems(organizationId))];
     for (let start = 0; start < sources.length; start += AT_ONCE) {
       const some = sources
         .slice(start, start + AT_ONCE)
@@ -39,6 +39,13 @@ export class StatusChecks {
       found.push(...(await Promise.all(some)));
     }
     return found.filter((problem) => problem !== null);
+  }
+
+  private async destinationProblems(organizationId: string): Promise<(string | null)[]> {
+    const destinations = await this.stores.ofOrganization(organizationId);
+    const check = ({ name, store }: OpenDestination) =>
+      saying(`The destination ${name}`, () => store.check({ signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) }));
+    return Promise.all(destinations.map(check));
   }
 
   /** Records that the last check of this schedule came out otherwise. */

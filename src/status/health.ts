@@ -4,17 +4,18 @@ import { sql } from 'kysely';
 import { BackupTrash } from '../backups/backup-trash.js';
 import { Catalog } from '../catalog/catalog.js';
 import { rebuiltSentence } from '../catalog/embedded/rebuild.js';
+import { Stores } from '../destinations/stores.js';
 import { redact } from '../common/logging/redaction.js';
 import { Settings } from '../config/settings.js';
 import { EngineError } from '../engine/errors.js';
 import { findClientPrograms } from '../engine/postgres/client-programs.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { JobQueue } from '../jobs/job-queue.js';
 import { KeysService } from '../keys/keys.service.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import type { HealthPartDto, HealthPartsDto, HealthState } from './status.dto.js';
 
 const PART_TIMEOUT_MS = 4_000;
+const DESTINATION_TIMEOUT_MS = 3_000;
 const LOW_DISK_BYTES = 1024 ** 3;
 const LOW_DISK_SHARE = 0.05;
 const REBUILD_SHOWN_MS = 7 * 86_400_000;
@@ -25,7 +26,7 @@ export class Health {
   constructor(
     private readonly catalog: Catalog,
     private readonly queue: JobQueue,
-    private readonly store: ArtifactStore,
+    private readonly stores: Stores,
     private readonly settings: Settings,
     private readonly keys: ServerKeys,
     private readonly keysService: KeysService,
@@ -76,16 +77,35 @@ export class Health {
   }
 
   private async lookAtDestinations(): Promise<HealthPartDto> {
-    await this.store.check();
-    const details = { local: { freeBytes: await this.store.freeBytes() } };
-    const { failing, error } = await this.trash.purgeState();
-    if (failing > 0)
+    const all = await this.stores.everywhere();
+    const failures = await Promise.all(
+      all.map(({ store }) =>
+        store.check({ signal: AbortSignal.timeout(DESTINATION_TIMEOUT_MS) }).then(
+          () => null,
+          (error: unknown) => redact((error as Error).message),
+        ),
+      ),
+    );
+    const details = {
+      local: { freeBytes: await this.stores.local.freeBytes() },
+      destinations: all.map(({ id, name }, i) => ({ id, name, ok: failures[i] === null })),
+    };
+    const failing = all.filter((_, i) => failures[i] !== null);
+    if (failures[0]) throw new Error(failures[0]);
+    if (failing.length > 0)
       return {
         status: 'degraded',
-        message: `The objects of ${failing} removed backups can't be removed (${redact(error ?? '')}); it is tried again each hour.`,
-        details: { ...details, notRemoved: failing },
+        message: `${failing.length} of ${all.length} destinations can't be written and read: see POST /api/destinations/:id/test.`,
+        details,
       };
-    return well('The local folder can be written and read.', details);
+    const { failing: notRemoved, error } = await this.trash.purgeState();
+    if (notRemoved > 0)
+      return {
+        status: 'degraded',
+        message: `The objects of ${notRemoved} removed backups can't be removed (${redact(error ?? '')}); it is tried again each hour.`,
+        details: { ...details, notRemoved },
+      };
+    return well('Every destination can be written and read.', details);
   }
 
   private async lookAtTools(): Promise<HealthPartDto> {

@@ -4,9 +4,9 @@ import { BackupsService } from '../backups/backups.service.js';
 import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { Settings } from '../config/settings.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
 import type { DrillOutcome } from '../engine/drill.js';
-import { ArtifactStore } from '../engine/store/artifact-store.js';
-import { verifyBackup } from '../engine/verify.js';
+import { type Check, verifyBackup } from '../engine/verify.js';
 import { Installation } from '../installation/installation.js';
 import type { HeldRun } from '../jobs/held-run.js';
 import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
@@ -23,7 +23,7 @@ export class VerificationRunner implements RunHandler {
     private readonly verifications: VerificationsRepository,
     private readonly backups: BackupsService,
     private readonly catalog: Catalog,
-    private readonly store: ArtifactStore,
+    private readonly copies: BackupCopies,
     private readonly keys: ServerKeys,
     private readonly installation: Installation,
     private readonly cache: CacheService,
@@ -33,6 +33,7 @@ export class VerificationRunner implements RunHandler {
   async run(run: HeldRun): Promise<void> {
     const verification = await this.row(run.id);
     const backup = await this.backups.get(verification.organization_id, verification.backup_id);
+    const copy = await this.copies.readable(backup, run.signal);
     const { provenLevel, checks, failure, impossible, drill } = await verifyBackup({
       runId: run.id,
       programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
@@ -43,7 +44,7 @@ export class VerificationRunner implements RunHandler {
         backup: backup.id,
       },
       level: verification.requested_level,
-      store: this.store,
+      store: copy.store,
       verifyingKeys: [this.keys.verifyingKeyPem],
       identities: [this.keys.ageIdentity],
       signal: run.signal,
@@ -51,7 +52,8 @@ export class VerificationRunner implements RunHandler {
     });
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
-      await this.verifications.recordChecks(trx, run.id, provenLevel, checks, drill && evidenceOf(drill));
+      const seen = [...(copy.only ? [] : [copyCheck(copy.name)]), ...checks];
+      await this.verifications.recordChecks(trx, run.id, provenLevel, seen, drill && evidenceOf(drill));
       if (failure) await this.verifications.recordBroken(trx, backup.id, failure);
       else {
         await this.verifications.recordProof(trx, backup.id, provenLevel ?? 0);
@@ -101,4 +103,9 @@ export class VerificationRunner implements RunHandler {
 /** What the certificate tells of a drill. */
 function evidenceOf({ serverVersion, restoreMs, tables, rows, isolation, warnings }: DrillOutcome): object {
   return { serverVersion, restoreMs, tables, rows, isolation, warnings };
+}
+
+/** Which of the copies was looked at. */
+function copyCheck(destination: string): Check {
+  return { level: 0, name: 'copy', ok: true, detail: `The copy at the destination ${destination} was read.` };
 }

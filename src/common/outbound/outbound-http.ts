@@ -131,6 +131,11 @@ export class OutboundHttp {
     });
   }
 
+  /** For clients that make their own connections to a URL that was checked: looks up names as requests of ours do. */
+  lookupFor(url: URL): (name: string, options: LookupOptions, callback: LookupCallback) => void {
+    return (name, options, callback) => this.lookUp(url, name, options, callback);
+  }
+
   /** Every address that the name leads to has to be permitted, not only the one that happens to be taken. */
   private lookUp(url: URL, name: string, options: LookupOptions, callback: LookupCallback): void {
     this.resolve(name, (error, addresses) => {

@@ -21,7 +21,7 @@ export interface ArtifactDigest {
 }
 
 export interface WriteArtifactOptions {
-  store: ArtifactStore;
+  store: Pick<ArtifactStore, 'write' | 'remove'>;
   key: string;
   /** Plain bytes. Its end is taken for the end of the content: a child that failed must destroy it with an error. */
   source: Readable | AsyncIterable<Buffer>;

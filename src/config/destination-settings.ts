@@ -1,0 +1,50 @@
+import { fault, type EnvironmentReader } from './environment-reader.js';
+
+/** The bucket that `S3_BUCKET` and its siblings name. */
+export interface S3Settings {
+  bucket: string;
+  region?: string;
+  endpoint?: string;
+  prefix?: string;
+  forcePathStyle?: boolean;
+  accessKeyId: string;
+  secretAccessKey: string;
+  serverSideEncryption?: 'AES256' | 'aws:kms';
+  kmsKeyId?: string;
+  storageClass?: string;
+  partMiB?: number;
+}
+
+/** Reads and checks the bucket that becomes the default destination; faults are gathered in the reader. */
+export function s3Settings(read: EnvironmentReader): S3Settings | null {
+  const bucket = read.text('S3_BUCKET');
+  if (bucket === undefined) return null;
+  const [accessKeyId, secretAccessKey] = [read.text('S3_ACCESS_KEY_ID'), read.text('S3_SECRET_ACCESS_KEY')];
+  if (accessKeyId === undefined || secretAccessKey === undefined)
+    read.faults.push(
+      fault('S3_ACCESS_KEY_ID', 'and S3_SECRET_ACCESS_KEY are needed with S3_BUCKET', 'set both, or leave S3_BUCKET out'),
+    );
+  const endpoint = read.text('S3_ENDPOINT');
+  if (endpoint !== undefined && !(URL.canParse(endpoint) && /^https?:$/.test(new URL(endpoint).protocol)))
+    read.faults.push(fault('S3_ENDPOINT', 'is not a URL of the web', 'write it whole, such as https://s3.example.org'));
+  const prefix = read.text('S3_PREFIX');
+  if (prefix !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/.test(prefix))
+    read.faults.push(fault('S3_PREFIX', 'is not a folder in a bucket', 'use letters, digits, dots, dashes and slashes'));
+  const sse = read.text('S3_SSE') === undefined ? undefined : read.oneOf('S3_SSE', ['aes256', 'aws:kms'] as const, 'aes256');
+  const optional = {
+    region: read.text('S3_REGION'),
+    endpoint,
+    prefix,
+    kmsKeyId: read.text('S3_KMS_KEY_ID'),
+    storageClass: read.text('S3_STORAGE_CLASS'),
+  };
+  return {
+    bucket,
+    accessKeyId: accessKeyId ?? '',
+    secretAccessKey: secretAccessKey ?? '',
+    forcePathStyle: read.boolean('S3_FORCE_PATH_STYLE', endpoint !== undefined),
+    partMiB: read.integer('S3_PART_MIB', 16, 5, 512),
+    ...(sse === undefined ? {} : { serverSideEncryption: sse === 'aws:kms' ? ('aws:kms' as const) : ('AES256' as const) }),
+    ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
+  };
+}

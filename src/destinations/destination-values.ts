@@ -1,0 +1,62 @@
+import { Errors } from '../common/errors.js';
+import type { DestinationKind } from './destination.js';
+import type { CreateDestinationDto } from './destination.dto.js';
+
+export type DestinationConfig = Record<string, string | number | boolean | null>;
+export interface DestinationSecrets {
+  secretAccessKey?: string;
+}
+
+/** Fields that each kind takes, besides name, kind and isDefault. */
+const FIELDS: Readonly<Record<DestinationKind, readonly string[]>> = {
+  local: ['folder'],
+  s3: [
+    'bucket',
+    'region',
+    'endpoint',
+    'prefix',
+    'forcePathStyle',
+    'accessKeyId',
+    'secretAccessKey',
+    'serverSideEncryption',
+    'kmsKeyId',
+    'storageClass',
+    'partMiB',
+  ],
+};
+const NEEDED: Readonly<Record<DestinationKind, readonly string[]>> = {
+  local: ['folder'],
+  s3: ['bucket', 'accessKeyId', 'secretAccessKey'],
+};
+const SECRETS = ['secretAccessKey'];
+const OF_ALL = ['name', 'kind', 'isDefault'];
+
+/** What the secrets of a destination are bound to. */
+export function secretsOwner(id: string): string {
+  return `destination:${id}:secrets`;
+}
+
+/**
+ * A destination's fields, apart into what is shown and what is sealed; those that are left out stay as they were.
+ * @throws VALIDATION_ERROR for fields of another kind, and for what is missing
+ */
+export function valuesOf(
+  kind: DestinationKind,
+  dto: Partial<CreateDestinationDto>,
+  old: { config: DestinationConfig; secrets: DestinationSecrets },
+): { config: DestinationConfig; secrets: DestinationSecrets } {
+  const given = Object.entries(dto).filter(([name, value]) => value !== undefined && !OF_ALL.includes(name));
+  const foreign = given.filter(([name]) => !FIELDS[kind].includes(name));
+  if (foreign.length > 0)
+    throw Errors.validation(Object.fromEntries(foreign.map(([name]) => [name, `does not belong to kind ${kind}`])));
+  const config = { ...old.config };
+  const secrets: Record<string, string> = { ...old.secrets };
+  for (const [name, value] of given) {
+    if (SECRETS.includes(name)) secrets[name] = value as string;
+    else config[name] = value as string;
+  }
+  const missing = NEEDED[kind].filter((name) => config[name] === undefined && secrets[name] === undefined);
+  if (missing.length > 0)
+    throw Errors.validation(Object.fromEntries(missing.map((name) => [name, `is needed for kind ${kind}`])));
+  return { config, secrets };
+}
