@@ -1,5 +1,14 @@
 /** What can become stale; a write names the topics that it changes. */
-export const CACHE_TOPICS = ['backups', 'restores', 'verifications', 'sources', 'keys', 'notifications', 'retention', 'destinations'] as const;
+export const CACHE_TOPICS = [
+  'backups',
+  'restores',
+  'verifications',
+  'sources',
+  'keys',
+  'notifications',
+  'retention',
+  'destinations',
+] as const;
 export type CacheTopic = (typeof CACHE_TOPICS)[number];
 
 /** How long an answer may be kept, in milliseconds. */
