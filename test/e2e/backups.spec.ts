@@ -101,7 +101,7 @@ describe('a backup of the only source', () => {
         storedSha256: expect.stringMatching(SHA256),
         plainBytes: expect.any(Number),
         plainSha256: expect.stringMatching(SHA256),
-        copies: [{ destination: expect.any(String), state: 'stored' }],
+        copies: [{ destination: expect.any(String), state: 'stored', error: null }],
       });
     expect(found.artifacts.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['database.dump.zst.age', 'globals.sql.zst.age']),

@@ -133,7 +133,7 @@ describe('a backup in a bucket', () => {
     expect(atBucket(backup.id)).toEqual([]);
   });
 
-  // Every fault at every point of the driver is tried in s3-store.spec.ts; here those that a run meets in different ways.
+  // What the driver makes of single faults is tried in s3-store.spec.ts; here, what a run makes of those that last.
   it.each<[Fault, string]>([
     ['denied', 'PutObject'],
     ['missing', 'HeadObject'],
