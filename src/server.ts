@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { NestFactory } from '@nestjs/core';
@@ -11,6 +10,7 @@ import { QuietLogger } from './common/logging/quiet-logger.js';
 import { configureHttp } from './http.js';
 import { forgetOwnerKey, openInstallation } from './installation/installation.js';
 import { StartError } from './common/start-error.js';
+import { openDataDir } from './installation/data-dir.js';
 import { createDefaultSource } from './installation/default-source.js';
 import { openSecretBox, openServerKeys } from './keys/server-keys.js';
 import { setUpDocs } from './openapi-document.js';
@@ -27,7 +27,7 @@ export interface RunningServer {
 
 /** Opens the catalog and the keys, founds the installation at the first start, and serves. */
 export async function startServer(settings: Settings): Promise<RunningServer> {
-  await mkdir(settings.dataDir, { recursive: true, mode: 0o700 });
+  await openDataDir(settings.dataDir);
   const catalog = await Catalog.open(settings);
   let unshownKey: string | undefined;
   try {

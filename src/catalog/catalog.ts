@@ -60,16 +60,16 @@ export class Catalog {
         oid === pg.types.builtins.INT8 ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
     };
     const pool = new pg.Pool({
-      connectionString: url,
+      connectionString: withLibpqTls(url),
       max,
       types,
       application_name: 'backstay:catalog',
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true,
+      // As statements, since session poolers drop startup options.
+      onConnect: async (client) => void (await client.query(`SET search_path = backstay; SET timezone = 'UTC'`)),
     });
-    // As statements, since session poolers drop startup options.
-    pool.on('connect', (client) => void client.query(`SET search_path = backstay; SET timezone = 'UTC'`).catch(() => undefined));
     // An idle connection that breaks is replaced at the next use; without a listener it would end the process.
     pool.on('error', () => undefined);
     const db: Db = new Kysely({ dialect: new PostgresDialect({ pool }) });
@@ -97,10 +97,17 @@ export class Catalog {
   }
 }
 
+/** `sslmode` as libpq and a source's settings understand it: `require` encrypts, and checks the chain only with a CA. */
+function withLibpqTls(text: string): string {
+  const url = new URL(text);
+  if (url.searchParams.has('sslmode')) url.searchParams.set('uselibpqcompat', 'true');
+  return url.href;
+}
+
 /** Connecting is what fails, as long as the server has not answered with an error of a statement. */
 function unreachable(error: unknown): unknown {
   const { code, message } = error as { code?: string; message?: string };
-  if (!/^(E[A-Z]+|08|28|3D|57P)/.test(code ?? '') && !/timeout/i.test(message ?? '')) return error;
+  if (!/^(E[A-Z]+|08|28|3D|57P)/.test(code ?? '') && !/timeout|does not support SSL/i.test(message ?? '')) return error;
   return new StartError(
     `The catalog's database can't be entered: ${redact(message ?? '')}. Check DATABASE_URL, and that its server runs.`,
     { cause: error },

@@ -50,6 +50,19 @@ describe('settings', () => {
     },
   );
 
+  it.each([
+    ['?sslmode=canary', /an sslmode that is not known/],
+    ['?sslmode=verify-ca', /no sslrootcert/],
+    ['?sslrootcert=/canary', /a file as sslrootcert that can't be read/],
+    ['?sslmode=disable&sslmode=require', /the keyword "sslmode" twice/],
+    ['?pgbouncer=canary', /the keyword "pgbouncer", which is not known/],
+    ['%ZZ', /not well percent-encoded/],
+  ])('check the URL of the catalog before it is used, and repeat no value of it: %s', (rest, fault) => {
+    const load = () => loadSettings({ DATABASE_URL: `postgresql://u:canary@h/d${rest}`, SECRET_KEY: 'A'.repeat(43) }, false);
+    expect(load).toThrow(fault);
+    expect(load).toThrow(expect.not.stringContaining('canary') as never);
+  });
+
   it('refuse to split the roles over an embedded catalog', () => {
     expect(() => loadSettings({ ROLE: 'worker' }, false)).toThrow(/ROLE is worker/);
   });

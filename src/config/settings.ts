@@ -5,6 +5,7 @@ import { notificationSettings, type NotificationSettings } from './notification-
 import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl } from '../engine/postgres/connection.js';
 import { s3Settings, type S3Settings } from './destination-settings.js';
+import { checkCatalogUrl } from './catalog-url.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
 const ROLES = ['all', 'api', 'worker'] as const;
@@ -22,7 +23,7 @@ export abstract class Settings {
   abstract readonly host: string;
   /** `DATA_DIR`: absolute path of the folder for the embedded catalog, keys and local backups. */
   abstract readonly dataDir: string;
-  /** `DATABASE_URL`: the catalog's PostgreSQL; undefined selects the embedded catalog. */
+  /** `DATABASE_URL`: the catalog's PostgreSQL, `sslmode` as libpq understands it; undefined selects the embedded catalog. */
   abstract readonly databaseUrl: string | undefined;
   /** `DATABASE_POOL_SIZE`: most connections this process opens to the catalog. */
   abstract readonly databasePoolSize: number;
@@ -135,6 +136,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     docsEnabled: read.boolean('DOCS_ENABLED', true),
   };
   if (settings.sourceDatabaseUrl) checkSource(read, settings.sourceDatabaseUrl, settings.allowUnixSockets);
+  if (settings.databaseUrl) checkCatalogUrl(read, settings.databaseUrl);
   if (settings.databaseUrl && !read.text('SECRET_KEY')) {
     read.faults.push(
       fault(

@@ -39,9 +39,14 @@ export function toStoreError(error: unknown, action: string, key: string, folder
   if (error instanceof EngineError) return error;
   const code = systemCode(error);
   if (code !== undefined && FULL.has(code)) return diskFull(folder, bytesWritten, error);
-  return new EngineError('STORE_FAILED', `Could not ${action} ${key} in ${folder}: ${describe(error)}.`, hintFor(code), {
-    cause: error,
-  });
+  return new EngineError(
+    'STORE_FAILED',
+    `Could not ${action} ${key} in ${folder}: ${describeSystemError(error)}.`,
+    hintFor(code),
+    {
+      cause: error,
+    },
+  );
 }
 
 const IN_WORDS: Readonly<Record<string, string>> = {
@@ -53,7 +58,8 @@ const IN_WORDS: Readonly<Record<string, string>> = {
   EIO: 'the device failed',
 };
 
-function describe(error: unknown): string {
+/** A system error in words, with its code. */
+export function describeSystemError(error: unknown): string {
   const code = systemCode(error);
   if (code === undefined) return error instanceof Error ? error.message : String(error);
   return code in IN_WORDS ? `${IN_WORDS[code]} (${code})` : code;
