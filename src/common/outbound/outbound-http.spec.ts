@@ -21,12 +21,15 @@ class TestHttp extends OutboundHttp {
     this.asked.push(name);
     const answers = this.answers[name];
     const next = answers && answers.length > 1 ? answers.shift() : answers?.[0];
-    if (!next) callback(Object.assign(new Error('not known'), { code: 'ENOTFOUND' }), []);
-    else
-      callback(
-        null,
-        next.map((address) => ({ address, family: isIP(address) })),
-      );
+    // Later, as a real look-up: a connection that fails at once would otherwise fail before anybody listens.
+    setImmediate(() => {
+      if (!next) callback(Object.assign(new Error('not known'), { code: 'ENOTFOUND' }), []);
+      else
+        callback(
+          null,
+          next.map((address) => ({ address, family: isIP(address) })),
+        );
+    });
   }
 }
 
