@@ -49,9 +49,12 @@ export class Stores {
   }
 
   /** Every destination of every organization, the local folder first. */
-  async everywhere(): Promise<OpenDestination[]> {
+  async everywhere(): Promise<(OpenDestination & { organizationId?: string })[]> {
     const rows = await this.destinations.everywhere();
-    return [this.localDestination(), ...rows.map((row) => ({ id: row.id, name: row.name, store: this.storeOf(row) }))];
+    return [
+      this.localDestination(),
+      ...rows.map((row) => ({ id: row.id, name: row.name, store: this.storeOf(row), organizationId: row.organization_id })),
+    ];
   }
 
   /** The destinations of one organization, the local folder first. */

@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { statfs } from 'node:fs/promises';
 import { sql } from 'kysely';
+import type { Identity } from '../auth/identity.js';
 import { BackupTrash } from '../backups/backup-trash.js';
 import { Catalog } from '../catalog/catalog.js';
 import { rebuiltSentence } from '../catalog/embedded/rebuild.js';
@@ -88,7 +89,7 @@ export class Health {
     );
     const details = {
       local: { freeBytes: await this.stores.local.freeBytes() },
-      destinations: all.map(({ id, name }, i) => ({ id, name, ok: failures[i] === null })),
+      destinations: all.map(({ id, name, organizationId }, i) => ({ id, name, ok: failures[i] === null, organizationId })),
     };
     const failing = all.filter((_, i) => failures[i] !== null);
     if (failures[0]) throw new Error(failures[0]);
@@ -177,6 +178,16 @@ export class Health {
       message: `Nobody has confirmed that the server's keys (${this.keys.keptIn}) are kept elsewhere too; without them no backup can be read. Save them, then POST /api/keys/confirm-saved.`,
     };
   }
+}
+
+/** What somebody may see of the parts: the instance owner all, others no destination of another organization. */
+export function partsFor({ instanceOwner, organizationId }: Identity, parts: HealthPartsDto): HealthPartsDto {
+  const { destinations, ...details } = parts.destinations.details ?? {};
+  if (!Array.isArray(destinations)) return parts;
+  const shown = (destinations as { organizationId?: string }[])
+    .filter((each) => instanceOwner || each.organizationId === undefined || each.organizationId === organizationId)
+    .map((each) => ({ ...each, organizationId: undefined }));
+  return { ...parts, destinations: { ...parts.destinations, details: { ...details, destinations: shown } } };
 }
 
 /** The worst state of all. */

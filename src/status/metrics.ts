@@ -54,11 +54,23 @@ export class Metrics {
     this.gauge('backstay_info', 'Version of the server', ['version']).set({ version: VERSION }, 1);
   }
 
+  private last: Promise<unknown> = Promise.resolve();
+
   readonly contentType = this.registry.contentType;
 
-  async text(): Promise<string> {
-    await this.readBackups();
-    await this.readSources();
+  /**
+   * One after another, for the gauges are shared.
+   * @param organizationId whose backups and sources are told of; those of all when left out
+   */
+  text(organizationId?: string): Promise<string> {
+    const text = this.last.catch(() => undefined).then(() => this.read(organizationId));
+    this.last = text;
+    return text;
+  }
+
+  private async read(organizationId: string | undefined): Promise<string> {
+    await this.readBackups(organizationId);
+    await this.readSources(organizationId);
     const { open, failing } = await this.trash.purgeState();
     this.purges.set({ state: 'open' }, open - failing);
     this.purges.set({ state: 'failing' }, failing);
@@ -73,24 +85,26 @@ export class Metrics {
     return this.registry.metrics();
   }
 
-  private async readBackups(): Promise<void> {
+  private async readBackups(organizationId: string | undefined): Promise<void> {
+    const within = organizationId === undefined ? sql`` : sql`AND organization_id = ${organizationId}`;
     const { rows } = await sql<{ status: string; count: number; bytes: number }>`SELECT status, count(*) AS count,
       coalesce(sum(stored_bytes) FILTER (WHERE status = 'completed'), 0)::bigint AS bytes
-      FROM backups WHERE deleted_at IS NULL GROUP BY status`.execute(this.catalog.db);
+      FROM backups WHERE deleted_at IS NULL ${within} GROUP BY status`.execute(this.catalog.db);
     this.backups.reset();
     for (const status of ['queued', 'running', 'completed', 'failed', 'canceled'])
       this.backups.set({ status }, Number(rows.find((row) => row.status === status)?.count ?? 0));
     this.storedBytes.set(rows.reduce((bytes, row) => bytes + Number(row.bytes), 0));
   }
 
-  private async readSources(): Promise<void> {
+  private async readSources(organizationId: string | undefined): Promise<void> {
+    const within = organizationId === undefined ? sql`` : sql`AND s.organization_id = ${organizationId}`;
     const { rows } =
       await sql<SourceFigures>`SELECT s.name AS source, o.name AS organization, n.finished_at AS newest_completed, n.proof_level,
         (SELECT count(*) FROM backups b WHERE b.source_id = s.id AND b.broken AND b.deleted_at IS NULL) AS broken
       FROM sources s JOIN organizations o ON o.id = s.organization_id
       LEFT JOIN LATERAL (SELECT finished_at, proof_level FROM backups b WHERE b.organization_id = s.organization_id AND b.source_id = s.id AND b.status = 'completed'
         AND NOT b.broken AND b.deleted_at IS NULL ORDER BY created_at DESC LIMIT 1) n ON true
-      WHERE s.deleted_at IS NULL`.execute(this.catalog.db);
+      WHERE s.deleted_at IS NULL ${within}`.execute(this.catalog.db);
     for (const gauge of [this.newest, this.proof, this.broken]) gauge.reset();
     for (const { source, organization, newest_completed, proof_level, broken } of rows) {
       this.broken.set({ organization, source }, Number(broken));

@@ -2,14 +2,14 @@ import { Controller, Get, Header, type OnModuleDestroy, Res } from '@nestjs/comm
 import { ApiServiceUnavailableResponse, ApiTags, getSchemaPath } from '@nestjs/swagger';
 import type { Response } from 'express';
 import { Public, RequirePermissions } from '../auth/access.js';
-import { type Identity, MaybeCaller } from '../auth/identity.js';
+import { Caller, type Identity, MaybeCaller } from '../auth/identity.js';
 import { Catalog } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
 import { Answers, AnswersRaw } from '../common/http/answers.js';
 import { RawAnswer } from '../common/http/envelope.interceptor.js';
 import { RateLimit } from '../common/http/rate-limit.js';
 import { VERSION } from '../version.js';
-import { Health } from './health.js';
+import { Health, partsFor } from './health.js';
 import { Metrics } from './metrics.js';
 import { HealthDto, ProbeDto } from './status.dto.js';
 
@@ -84,18 +84,18 @@ export class StatusController implements OnModuleDestroy {
       version: VERSION,
       uptimeMs: Math.round(process.uptime() * 1000),
       checkedAt: new Date(at).toISOString(),
-      ...(caller?.permissions.has('system:status') ? { parts } : {}),
+      ...(caller?.permissions.has('system:status') ? { parts: partsFor(caller, parts) } : {}),
     };
   }
 
-  /** Figures for Prometheus. */
+  /** Figures for Prometheus: of every organization for the bootstrap key, else of the caller's own. */
   @Get('metrics')
   @RequirePermissions('system:status')
   @RateLimit('none')
   @RawAnswer()
   @AnswersRaw('text/plain', 'Prometheus text')
-  async getMetrics(@Res() response: Response): Promise<void> {
-    const text = await this.metrics.text();
+  async getMetrics(@Caller() caller: Identity, @Res() response: Response): Promise<void> {
+    const text = await this.metrics.text(caller.instanceOwner ? undefined : caller.organizationId);
     response.setHeader('Content-Type', this.metrics.contentType);
     response.send(text);
   }
