@@ -15,6 +15,37 @@ export interface S3Settings {
   partMiB?: number;
 }
 
+/** The Supabase project that `SUPABASE_URL` and its siblings name. */
+export interface SupabaseSettings {
+  url: string;
+  serviceRoleKey: string;
+  bucket: string;
+  prefix?: string;
+}
+
+const PREFIX = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/;
+
+/** Reads and checks the Supabase project whose Storage becomes a default destination; faults are gathered in the reader. */
+export function supabaseSettings(read: EnvironmentReader): SupabaseSettings | null {
+  const [url, serviceRoleKey] = [read.text('SUPABASE_URL'), read.text('SUPABASE_SERVICE_ROLE_KEY')];
+  if (url === undefined && serviceRoleKey === undefined) return null;
+  if (url === undefined || serviceRoleKey === undefined)
+    read.faults.push(fault('SUPABASE_URL', 'and SUPABASE_SERVICE_ROLE_KEY belong together', 'set both, or leave both out'));
+  if (url !== undefined && !isWebUrl(url))
+    read.faults.push(fault('SUPABASE_URL', 'is not a URL of the web', 'write it whole, such as https://<ref>.supabase.co'));
+  const bucket = read.text('SUPABASE_BUCKET') ?? 'backstay';
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{1,99}$/.test(bucket))
+    read.faults.push(fault('SUPABASE_BUCKET', 'is not the name of a bucket', 'use letters, digits, dots and dashes'));
+  const prefix = read.text('SUPABASE_PREFIX');
+  if (prefix !== undefined && !PREFIX.test(prefix))
+    read.faults.push(fault('SUPABASE_PREFIX', 'is not a folder in a bucket', 'use letters, digits, dots, dashes and slashes'));
+  return { url: url ?? '', serviceRoleKey: serviceRoleKey ?? '', bucket, ...(prefix === undefined ? {} : { prefix }) };
+}
+
+function isWebUrl(text: string): boolean {
+  return URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+}
+
 /** Reads and checks the bucket that becomes the default destination; faults are gathered in the reader. */
 export function s3Settings(read: EnvironmentReader): S3Settings | null {
   const bucket = read.text('S3_BUCKET');
@@ -25,10 +56,10 @@ export function s3Settings(read: EnvironmentReader): S3Settings | null {
       fault('S3_ACCESS_KEY_ID', 'and S3_SECRET_ACCESS_KEY are needed with S3_BUCKET', 'set both, or leave S3_BUCKET out'),
     );
   const endpoint = read.text('S3_ENDPOINT');
-  if (endpoint !== undefined && !(URL.canParse(endpoint) && /^https?:$/.test(new URL(endpoint).protocol)))
+  if (endpoint !== undefined && !isWebUrl(endpoint))
     read.faults.push(fault('S3_ENDPOINT', 'is not a URL of the web', 'write it whole, such as https://s3.example.org'));
   const prefix = read.text('S3_PREFIX');
-  if (prefix !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/.test(prefix))
+  if (prefix !== undefined && !PREFIX.test(prefix))
     read.faults.push(fault('S3_PREFIX', 'is not a folder in a bucket', 'use letters, digits, dots, dashes and slashes'));
   const sse = read.text('S3_SSE') === undefined ? undefined : read.oneOf('S3_SSE', ['aes256', 'aws:kms'] as const, 'aes256');
   const optional = {

@@ -4,7 +4,7 @@ import { issuerSettings, type IssuerSettings } from './issuer-settings.js';
 import { notificationSettings, type NotificationSettings } from './notification-settings.js';
 import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl } from '../engine/postgres/connection.js';
-import { s3Settings, type S3Settings } from './destination-settings.js';
+import { s3Settings, type S3Settings, supabaseSettings, type SupabaseSettings } from './destination-settings.js';
 import { checkCatalogUrl } from './catalog-url.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
 
@@ -63,6 +63,8 @@ export abstract class Settings {
   abstract readonly webhooks: WebhookSettings;
   /** `S3_BUCKET` and its siblings: the bucket that backups go to by default. */
   abstract readonly s3: S3Settings | null;
+  /** `SUPABASE_URL`, `SUPABASE_SERVICE_ROLE_KEY` and their siblings: the project to whose Storage backups go by default. */
+  abstract readonly supabase: SupabaseSettings | null;
   /** `CORS_ORIGINS`: origins that browsers may call from; empty turns CORS off. */
   abstract readonly corsOrigins: readonly string[];
   /** `TRUST_PROXY`: number of reverse proxies in front whose X-Forwarded-For counts. */
@@ -122,6 +124,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     notifications: notificationSettings(read),
     webhooks: webhookSettings(read),
     s3: s3Settings(read),
+    supabase: supabaseSettings(read),
     corsOrigins: origins(read),
     trustProxy: read.integer('TRUST_PROXY', 0, 0, 10),
     requireHttps: read.boolean('REQUIRE_HTTPS', false),

@@ -6,7 +6,6 @@ import { redact } from '../common/logging/redaction.js';
 import { EngineError } from '../engine/errors.js';
 import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { readAll } from '../engine/store/read-all.js';
-import { S3Store } from '../engine/store/s3-store.js';
 import { DEFAULT_DESTINATION } from './destination.js';
 import type { CapabilitiesDto, DestinationTestDto } from './destination.dto.js';
 import { DestinationsRepository } from './destinations.repository.js';
@@ -51,8 +50,8 @@ async function probe(store: ArtifactStore): Promise<DestinationTestDto> {
     const range = String(await rangeOf(store, `${folder}/small`, signal)) === '345';
     const strongList = await listsAtOnce(store, folder, signal);
     const capabilities: CapabilitiesDto = {
-      conditionalWrite: store instanceof S3Store ? await store.refusesTakenKeys(`${folder}/small`, signal) : true,
-      objectLock: store instanceof S3Store ? await store.hasObjectLock(signal) : false,
+      conditionalWrite: await store.refusesTakenKeys(`${folder}/small`, signal),
+      objectLock: await store.hasObjectLock(signal),
       range,
       strongList,
     };

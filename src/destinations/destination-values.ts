@@ -5,6 +5,7 @@ import type { CreateDestinationDto } from './destination.dto.js';
 export type DestinationConfig = Record<string, string | number | boolean | null>;
 export interface DestinationSecrets {
   secretAccessKey?: string;
+  serviceRoleKey?: string;
 }
 
 /** Fields that each kind takes, besides name, kind and isDefault. */
@@ -23,12 +24,19 @@ const FIELDS: Readonly<Record<DestinationKind, readonly string[]>> = {
     'storageClass',
     'partMiB',
   ],
+  supabase: ['url', 'serviceRoleKey', 'bucket', 'prefix'],
 };
 const NEEDED: Readonly<Record<DestinationKind, readonly string[]>> = {
   local: ['folder'],
   s3: ['bucket', 'accessKeyId', 'secretAccessKey'],
+  supabase: ['url', 'serviceRoleKey'],
 };
-const SECRETS = ['secretAccessKey'];
+const SECRETS = ['secretAccessKey', 'serviceRoleKey'];
+/** Where a destination is, and the secret that is sent there. */
+export const ADDRESSES = [
+  ['endpoint', 'secretAccessKey'],
+  ['url', 'serviceRoleKey'],
+] as const;
 const OF_ALL = ['name', 'kind', 'isDefault'];
 
 /** What the secrets of a destination are bound to. */

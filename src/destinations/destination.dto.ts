@@ -4,7 +4,7 @@ import { DESTINATION_KINDS, type DestinationKind } from './destination.js';
 
 const SSE = ['AES256', 'aws:kms'] as const;
 
-/** A new destination: `bucket` and credentials for s3, `folder` for local. */
+/** A new destination: `bucket` and credentials for s3, `url` and `serviceRoleKey` for supabase, `folder` for local. */
 export class CreateDestinationDto {
   /** Name, unique in the organization. */
   @IsString()
@@ -29,7 +29,7 @@ export class CreateDestinationDto {
   @Matches(/^[a-z0-9][a-z0-9-]{0,62}$/, { message: 'folder must be lower-case letters, digits and dashes' })
   folder?: string;
 
-  /** For s3. */
+  /** For s3; for supabase `backstay` when left out, and made when it is missing. */
   @IsOptional()
   @Matches(/^[A-Za-z0-9][A-Za-z0-9._-]{1,221}$/, { message: 'bucket must be the name of a bucket' })
   bucket?: string;
@@ -44,6 +44,18 @@ export class CreateDestinationDto {
   @IsString()
   @MaxLength(2048)
   endpoint?: string;
+
+  /** URL of the project, such as https://abcdefghijklmnopqrst.supabase.co; for supabase. https, unless OUTBOUND_ALLOW lists it. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(2048)
+  url?: string;
+
+  /** Service role key or secret key of the project; for supabase. Encrypted in the catalog, and never given back. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 2000)
+  serviceRoleKey?: string;
 
   /** Folder in the bucket below which everything lies. */
   @IsOptional()

@@ -10,7 +10,7 @@ import { SecretBox } from '../keys/secret-box.js';
 import { BackupCopies } from './backup-copies.js';
 import { DEFAULT_DESTINATION, type DestinationKind } from './destination.js';
 import type { CreateDestinationDto, UpdateDestinationDto } from './destination.dto.js';
-import { type DestinationSecrets, secretsOwner, valuesOf } from './destination-values.js';
+import { ADDRESSES, type DestinationSecrets, secretsOwner, valuesOf } from './destination-values.js';
 import { type DestinationRow, DestinationsRepository } from './destinations.repository.js';
 import { Stores } from './stores.js';
 
@@ -76,7 +76,7 @@ export class DestinationsService {
     if (existing.length >= MOST_OF_ONE_ORGANIZATION)
       throw Errors.conflict(`An organization has ${MOST_OF_ONE_ORGANIZATION} destinations at most; delete one first.`);
     const { config, secrets } = valuesOf(dto.kind, dto, { config: {}, secrets: {} });
-    await this.checkEndpoint(config['endpoint']);
+    await this.checkAddresses(config);
     const id = newId('dest');
     await this.catalog.transaction(async (trx) => {
       await this.destinations.insert(trx, {
@@ -106,9 +106,10 @@ export class DestinationsService {
       secrets: this.stores.secretsOf(old),
     });
     // A stored secret must not be sent to where somebody else leads it.
-    if (dto.endpoint !== undefined && dto.endpoint !== old.config['endpoint'] && dto.secretAccessKey === undefined)
-      throw Errors.validation({ secretAccessKey: 'must be given again when the endpoint changes' });
-    await this.checkEndpoint(dto.endpoint);
+    for (const [address, secret] of ADDRESSES)
+      if (dto[address] !== undefined && dto[address] !== old.config[address] && dto[secret] === undefined)
+        throw Errors.validation({ [secret]: `must be given again when the ${address} changes` });
+    await this.checkAddresses(dto);
     await this.catalog.transaction(async (trx) => {
       await this.destinations.update(trx, caller.organizationId, old.id, {
         name: dto.name ?? old.name,
@@ -143,13 +144,17 @@ export class DestinationsService {
     return old;
   }
 
-  private async checkEndpoint(endpoint: unknown): Promise<void> {
-    if (typeof endpoint !== 'string') return;
-    try {
-      await this.outbound.checkTarget(endpoint);
-    } catch (error) {
-      if (error instanceof OutboundError) throw Errors.validation({ endpoint: `can't be used: ${error.message}` });
-      throw error;
+  /** @throws VALIDATION_ERROR for where nothing may be sent to */
+  private async checkAddresses(values: { endpoint?: unknown; url?: unknown }): Promise<void> {
+    for (const [name] of ADDRESSES) {
+      const address = values[name];
+      if (typeof address !== 'string') continue;
+      try {
+        await this.outbound.checkTarget(address);
+      } catch (error) {
+        if (error instanceof OutboundError) throw Errors.validation({ [name]: `can't be used: ${error.message}` });
+        throw error;
+      }
     }
   }
 

@@ -7,12 +7,14 @@ import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { LocalStore } from '../engine/store/local-store.js';
 import type { S3Config } from '../engine/store/s3-config.js';
 import { S3Store } from '../engine/store/s3-store.js';
+import { type SupabaseConfig, SupabaseStore } from '../engine/store/supabase-store.js';
 import { SecretBox } from '../keys/secret-box.js';
 import { DEFAULT_DESTINATION, type DestinationKind } from './destination.js';
 import { type DestinationSecrets, secretsOwner } from './destination-values.js';
 import { type DestinationRow, DestinationsRepository } from './destinations.repository.js';
 
 const MOST_KEPT = 500;
+const DEFAULT_BUCKET = 'backstay';
 
 /** A destination that is open. */
 export interface OpenDestination {
@@ -84,16 +86,21 @@ export class Stores {
           join(this.settings.dataDir, 'destinations', row.organization_id, String(row.config['folder'] ?? row.id)),
         );
       case 's3':
-        return new S3Store(this.s3ConfigOf(row));
+        return new S3Store({ ...(this.configOf(row) as unknown as S3Config), ...this.lookupFor(row, 'endpoint') });
+      case 'supabase':
+        return new SupabaseStore({ ...supabaseConfigOf(this.configOf(row)), ...this.lookupFor(row, 'url') });
     }
   }
 
-  private s3ConfigOf(row: DestinationRow): S3Config {
-    const config = { ...row.config, ...this.secretsOf(row) } as unknown as S3Config;
-    // Who sets the server's environment may reach what the server reaches; others only what OUTBOUND_ALLOW permits.
-    if (row.made_by_setting !== null || config.endpoint === undefined) return config;
-    const url = this.outbound.checkUrl(config.endpoint);
-    return { ...config, lookup: this.outbound.lookupFor(url) as NonNullable<S3Config['lookup']> };
+  private configOf(row: DestinationRow): DestinationRow['config'] & DestinationSecrets {
+    return { ...row.config, ...this.secretsOf(row) };
+  }
+
+  /** Who sets the server's environment may reach what the server reaches; others only what OUTBOUND_ALLOW permits. */
+  private lookupFor(row: DestinationRow, field: 'endpoint' | 'url'): Pick<S3Config, 'lookup'> {
+    const address = row.config[field];
+    if (row.made_by_setting !== null || typeof address !== 'string') return {};
+    return { lookup: this.outbound.lookupFor(this.outbound.checkUrl(address)) as NonNullable<S3Config['lookup']> };
   }
 
   secretsOf(row: DestinationRow): DestinationSecrets {
@@ -101,4 +108,8 @@ export class Stores {
       ? {}
       : (JSON.parse(this.secrets.open(row.sealed_secrets, secretsOwner(row.id))) as DestinationSecrets);
   }
+}
+
+function supabaseConfigOf(config: DestinationRow['config']): SupabaseConfig {
+  return { bucket: DEFAULT_BUCKET, ...config } as unknown as SupabaseConfig;
 }

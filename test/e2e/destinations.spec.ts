@@ -3,10 +3,13 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BackupSweeper } from '../../src/backups/backup-sweeper.js';
 import { BackupTrash } from '../../src/backups/backup-trash.js';
+import { BackupCopies } from '../../src/destinations/backup-copies.js';
 import { CopyRepair } from '../../src/backups/copy-repair.js';
 import type { BackupDetailsDto } from '../../src/backups/backup.dto.js';
 import type { DestinationDto, DestinationTestDto } from '../../src/destinations/destination.dto.js';
-import { type Fault, FakeS3 } from '../support/fake-s3.js';
+import { FakeS3 } from '../support/fake-s3.js';
+import { FakeSupabase } from '../support/fake-supabase.js';
+import type { Fault } from '../support/faults.js';
 import { usePostgres } from '../support/postgres.js';
 import { backUp, createRestore, ended, good, verify } from '../support/runs.js';
 import { TestServer, urlOf } from '../support/server.js';
@@ -14,25 +17,33 @@ import { TestServer, urlOf } from '../support/server.js';
 const postgres = usePostgres();
 let server: TestServer;
 let fake: FakeS3;
+let project: FakeSupabase;
 const SECRET = 'fake-secret';
 
 beforeAll(async () => {
   await postgres.current.createSampleDatabase('shop');
   fake = await FakeS3.start();
+  project = await FakeSupabase.start();
   server = await TestServer.start({ OUTBOUND_ALLOW: '127.0.0.1' });
   await good(server.api('POST', '/api/sources', { name: 'shop', url: urlOf(postgres.current.connection('shop')) }));
   await good(server.api('POST', '/api/destinations', { name: 'bucket', kind: 's3', ...fake.config, partMiB: 5 }));
   await good(server.api('POST', '/api/destinations', { name: 'second', kind: 'local', folder: 'second' }));
 });
-afterEach(() => fake.heal());
+afterEach(() => {
+  fake.heal();
+  project.heal();
+});
 afterAll(async () => {
   await server?.stop();
   await fake?.stop();
+  await project?.stop();
 });
 
 const details = (id: string) => good(server.api<BackupDetailsDto>('GET', `/api/backups/${id}/details`));
 const states = async (id: string) =>
   Object.fromEntries((await details(id)).artifacts[0]?.copies.map(({ destination, state }) => [destination, state]) ?? []);
+const rowOf = (id: string) =>
+  server.foundation.catalog.db.selectFrom('backups').select('prefix').where('id', '=', id).executeTakeFirstOrThrow();
 const atBucket = (id: string) => fake.everything.filter((name) => name.includes(id));
 
 describe('destinations', () => {
@@ -248,14 +259,74 @@ describe('a backup at several destinations', () => {
   });
 });
 
-describe('S3_BUCKET', () => {
-  it('makes a destination that backups go to by default', async () => {
+describe('a backup in Supabase Storage', () => {
+  const objects = (id: string) => project.everything.filter((name) => name.includes(id));
+
+  beforeAll(async () => {
+    await good(server.api('POST', '/api/destinations', { name: 'project', kind: 'supabase', ...project.config }));
+  });
+
+  it('goes where a test of the destination says what it can do, and shows no key', async () => {
+    const capabilities = { conditionalWrite: true, objectLock: false, range: true, strongList: true };
+    const found = await good(server.api<DestinationTestDto>('POST', '/api/destinations/project/test'));
+    expect(found).toMatchObject({ ok: true, error: null, capabilities });
+    const shown = await good(server.api<DestinationDto>('GET', '/api/destinations/project'));
+    expect(shown).toMatchObject({ kind: 'supabase', hasSecret: true, config: { url: project.url, bucket: 'backups' } });
+    expect(JSON.stringify(shown)).not.toContain(project.serviceRoleKey);
+    const moved = await server.api('PUT', '/api/destinations/project', { url: 'http://127.0.0.1:1' });
+    expect(moved.body).toMatchObject({ fields: { serviceRoleKey: expect.anything() } });
+    const inside = await server.api('POST', '/api/destinations', {
+      ...project.config,
+      name: 'x',
+      kind: 'supabase',
+      url: 'http://10.0.0.1',
+    });
+    expect(inside.body).toMatchObject({ fields: { url: expect.stringMatching(/OUTBOUND_ALLOW/) } });
+  });
+
+  it('is made, verified, restored and removed there', async () => {
+    const backup = await backUp(server, { destinations: ['project'] });
+    expect(backup).toMatchObject({ status: 'completed', error: null });
+    expect(objects(backup.id)).toHaveLength(5);
+    expect(await verify(server, backup.id)).toMatchObject({ status: 'completed', provenLevel: 2 });
+    const restore = await createRestore(server, backup.id, { mode: 'new-database', database: 'shop_from_project' });
+    expect(await ended(server, restore.id)).toMatchObject({ status: 'completed', countsEqual: true });
+    await server.running.app.get(BackupCopies).remove({ id: backup.id, prefix: (await rowOf(backup.id)).prefix });
+    expect(objects(backup.id)).toEqual([]);
+  });
+
+  it.each<[Fault, string]>([
+    ['denied', 'upload'],
+    ['missing', 'move'],
+    ['clockSkew', 'listV2'],
+    ['pretend', 'upload'],
+    ['pretend', 'move'],
+  ])('fails with a clear cause when %s lasts at %s, and is made when it ends', async (fault, point) => {
+    project.fail(fault, new RegExp(`^${point}$`));
+    const failed = await backUp(server, { destinations: ['project'] });
+    expect(failed).toMatchObject({
+      status: 'failed',
+      error: { code: expect.stringMatching(/^(STORE_FAILED|OBJECT_MISSING)$/), hint: expect.stringMatching(/^[A-Z].+\.$/) },
+    });
+    project.heal();
+    await server.running.app.get(BackupSweeper).sweep(-60_000);
+    expect(objects(failed.id)).toEqual([]);
+    expect(await backUp(server, { destinations: ['project'] })).toMatchObject({ status: 'completed' });
+  });
+});
+
+// Last: a second server in this process takes the first one's callers.
+describe('S3_BUCKET and SUPABASE_URL', () => {
+  it('make destinations that backups go to by default', async () => {
     const other = await TestServer.start({
       S3_BUCKET: fake.bucket,
       S3_ENDPOINT: fake.endpoint,
       S3_ACCESS_KEY_ID: 'AKIAFAKE',
       S3_SECRET_ACCESS_KEY: SECRET,
       S3_PREFIX: 'by-setting',
+      SUPABASE_URL: project.url,
+      SUPABASE_SERVICE_ROLE_KEY: project.serviceRoleKey,
+      SUPABASE_PREFIX: 'by-setting',
       SOURCE_DATABASE_URL: urlOf(postgres.current.connection('shop')),
     });
     try {
@@ -263,11 +334,16 @@ describe('S3_BUCKET', () => {
       expect(all).toMatchObject([
         { name: 'local', isDefault: false },
         { name: 's3', isDefault: true, madeBySetting: 'S3_BUCKET' },
+        { name: 'supabase', isDefault: true, madeBySetting: 'SUPABASE_URL' },
       ]);
+      expect(JSON.stringify(all)).not.toContain(project.serviceRoleKey);
       const backup = await backUp(other);
       expect(backup).toMatchObject({ status: 'completed', error: null });
-      expect(atBucket(backup.id).every((key) => key.startsWith('by-setting/'))).toBe(true);
-      expect(atBucket(backup.id).length).toBeGreaterThanOrEqual(4);
+      const [atS3, atProject] = [atBucket(backup.id), project.everything.filter((name) => name.includes(backup.id))];
+      expect(atS3.every((key) => key.startsWith('by-setting/'))).toBe(true);
+      expect(atProject.every((name) => name.startsWith('backstay/by-setting/'))).toBe(true);
+      expect(atS3.length).toBeGreaterThanOrEqual(4);
+      expect(atProject).toHaveLength(atS3.length);
     } finally {
       await other.stop();
     }

@@ -1,34 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-
-/** What the fake does instead of what it is asked. */
-export type Fault =
-  | 'error500'
-  | 'slowDown'
-  | 'denied'
-  | 'missing'
-  | 'reset'
-  | 'hang'
-  /** Half of the answer's body, then the connection is cut. */
-  | 'cut'
-  /** Does it, and cuts the connection before the answer. */
-  | 'lostAnswer'
-  /** Does it twice. */
-  | 'twice'
-  | 'clockSkew'
-  /** Answers 200 and does nothing. */
-  | 'pretend';
-
-interface Rule {
-  fault: Fault;
-  /** Which operations, such as `UploadPart`; all when left out. */
-  operation: RegExp;
-  /** How many calls are left that it meets. */
-  times: number;
-  /** How many calls it lets pass before. */
-  after: number;
-}
+import { type Fault, FaultRules } from './faults.js';
 
 interface Stored {
   body: Buffer;
@@ -58,7 +31,7 @@ export class FakeS3 {
   bytesPerSecond: number | undefined;
   /** Makes the body of a multipart object itself be forgotten, for large tests. */
   keepBodies = true;
-  private rules: Rule[] = [];
+  private readonly faults = new FaultRules();
 
   private constructor(
     private readonly server: Server,
@@ -89,12 +62,12 @@ export class FakeS3 {
     return [...this.objects.keys(), ...[...this.uploads.values()].map(({ key }) => `upload of ${key}`)].sort();
   }
 
-  fail(fault: Fault, operation: RegExp = /./, { times = Infinity, after = 0 } = {}): void {
-    this.rules.push({ fault, operation, times, after });
+  fail(fault: Fault, operation?: RegExp, which?: { times?: number; after?: number }): void {
+    this.faults.add(fault, operation, which);
   }
 
   heal(): void {
-    this.rules = [];
+    this.faults.clear();
     this.bytesPerSecond = undefined;
   }
 
@@ -108,7 +81,7 @@ export class FakeS3 {
     const [, bucket = '', ...rest] = url.pathname.split('/').map(decodeURIComponent);
     const call: Call = { request, response, query: url.searchParams, key: rest.join('/'), body: Buffer.alloc(0) };
     const operation = operationOf(call);
-    const fault = this.faultFor(operation);
+    const fault = this.faults.next(operation);
     const note = (status: number | string) => this.calls.push(`${operation} ${status}`);
     if (fault === 'reset') {
       note('reset');
@@ -136,20 +109,6 @@ export class FakeS3 {
       return;
     }
     send(response, answer, request.method);
-  }
-
-  private faultFor(operation: string): Fault | undefined {
-    for (const rule of this.rules) {
-      if (!rule.operation.test(operation)) continue;
-      if (rule.after > 0) {
-        rule.after -= 1;
-        continue;
-      }
-      if (rule.times <= 0) continue;
-      rule.times -= 1;
-      return rule.fault;
-    }
-    return undefined;
   }
 
   private async bodyOf(request: IncomingMessage): Promise<Buffer> {

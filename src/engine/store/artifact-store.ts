@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { EngineError } from '../errors.js';
 
 /** One stored object, as a listing or a stat shows it. */
 export interface StoredObject {
@@ -71,4 +72,20 @@ export abstract class ArtifactStore {
 
   /** Writes, reads back and removes a small object, so that missing rights show before a backup needs them. */
   abstract check(options?: Abortable): Promise<void>;
+
+  /** Whether the store itself refuses a write to a key that is taken, when nobody has looked before. @param takenKey one that is */
+  async refusesTakenKeys(takenKey: string, signal?: AbortSignal): Promise<boolean> {
+    return this.write(takenKey, [Buffer.from('other')], { signal }).then(
+      () => false,
+      (error: unknown) => {
+        if (error instanceof EngineError && error.code === 'OBJECT_EXISTS') return true;
+        throw error;
+      },
+    );
+  }
+
+  /** Whether objects can be locked until a date. */
+  async hasObjectLock(_signal?: AbortSignal): Promise<boolean> {
+    return false;
+  }
 }

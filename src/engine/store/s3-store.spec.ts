@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from '@jest/globals';
 import { randomBytes } from 'node:crypto';
-import { type Fault, FakeS3 } from '../../../test/support/fake-s3.js';
+import { FakeS3 } from '../../../test/support/fake-s3.js';
+import type { Fault } from '../../../test/support/faults.js';
 import { describeStoreContract } from '../../../test/support/store-contract.js';
 import { readAll } from './read-all.js';
 import { S3Store } from './s3-store.js';

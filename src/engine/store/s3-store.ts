@@ -215,8 +215,7 @@ export class S3Store extends ArtifactStore {
     }
   }
 
-  /** Whether the store refuses a conditional write to a key that is taken, instead of saying yes to it. */
-  async refusesTakenKeys(takenKey: string, signal?: AbortSignal): Promise<boolean> {
+  override async refusesTakenKeys(takenKey: string, signal?: AbortSignal): Promise<boolean> {
     const place = { Bucket: this.config.bucket, Key: this.root + takenKey };
     return this.explained('write', takenKey, signal, () =>
       this.client
@@ -230,8 +229,7 @@ export class S3Store extends ArtifactStore {
     );
   }
 
-  /** Whether objects of the bucket can be locked. */
-  async hasObjectLock(signal?: AbortSignal): Promise<boolean> {
+  override async hasObjectLock(signal?: AbortSignal): Promise<boolean> {
     const answer = await this.client
       .send(new GetObjectLockConfigurationCommand({ Bucket: this.config.bucket }), sent(signal))
       .catch(() => undefined);
