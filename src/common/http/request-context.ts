@@ -50,5 +50,10 @@ export function requestContextMiddleware(
   request.requestId = requestId;
   response.setHeader('x-request-id', requestId);
   const userAgent = request.headers['user-agent'];
-  storage.run({ requestId, address: request.ip ?? null, userAgent: userAgent?.slice(0, 300) ?? null }, next);
+  storage.run({ requestId, address: plainAddress(request.ip), userAgent: userAgent?.slice(0, 300) ?? null }, next);
+}
+
+/** An IPv4 client of a socket that listens on IPv6 too is told as IPv4. */
+function plainAddress(address: string | undefined): string | null {
+  return address?.replace(/^::ffff:(?=\d+\.)/i, '') ?? null;
 }

@@ -27,7 +27,8 @@ export const LoggingModule = LoggerModule.forRootAsync({
         req: (request: { method: string; url: string; remoteAddress: string }) => ({
           method: request.method,
           path: pathOf(request.url),
-          address: request.remoteAddress,
+          // The client's, past the proxies that are trusted.
+          address: requestContext()?.address ?? request.remoteAddress,
         }),
         res: (response: { statusCode: number }) => ({ status: response.statusCode }),
         err: (error: Error) => {
