@@ -25,12 +25,12 @@ export function assertEventsExist(patterns: readonly string[]): void {
  * The URLs of a request over those that are stored.
  * @throws VALIDATION_ERROR where one is missing, does not belong to the kind, or must not be reached
  */
-export function urlsOf(
+export async function urlsOf(
   kind: ChannelKind,
   dto: Pick<Partial<CreateChannelDto>, (typeof URL_FIELDS)[number] | 'to'>,
   stored: ChannelUrls,
   http: OutboundHttp,
-): ChannelUrls {
+): Promise<ChannelUrls> {
   const foreign = [
     ...(kind === 'email' ? [] : dto.to === undefined ? [] : ['to']),
     ...URL_FIELDS.filter((name) => dto[name] !== undefined && (kind === 'email' || (name !== 'url' && kind !== 'ping'))),
@@ -40,16 +40,16 @@ export function urlsOf(
   const urls: ChannelUrls = { ...stored };
   for (const name of URL_FIELDS) {
     const url = dto[name];
-    if (url !== undefined) urls[name] = checked(name, url, http);
+    if (url !== undefined) urls[name] = await checked(name, url, http);
   }
   if (kind !== 'email' && urls.url === undefined && (kind !== 'ping' || !(urls.startUrl ?? urls.failureUrl)))
     throw Errors.validation({ url: `is needed for a channel of kind ${kind}` });
   return urls;
 }
 
-function checked(name: string, url: string, http: OutboundHttp): string {
+async function checked(name: string, url: string, http: OutboundHttp): Promise<string> {
   try {
-    return http.checkUrl(url).href;
+    return (await http.checkTarget(url)).href;
   } catch (error) {
     if (error instanceof OutboundError)
       throw Errors.validation({ [name]: error.message.replace(/^The URL /, '').replace(/\.$/, '') });

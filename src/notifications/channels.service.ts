@@ -112,7 +112,7 @@ export class ChannelsService {
     const kind = old.kind as ChannelKind;
     if (dto.events) assertEventsExist(dto.events);
     const stored = old.sealed_urls === null ? {} : (JSON.parse(this.secrets.open(old.sealed_urls, urlsOwner(id))) as ChannelUrls);
-    const urls = old.made_by_setting ? {} : urlsOf(kind, dto, stored, this.http);
+    const urls = old.made_by_setting ? {} : await urlsOf(kind, dto, stored, this.http);
     return {
       name: dto.name ?? old.name,
       kind,

@@ -30,6 +30,16 @@ export class OutboxRepository {
     return rows.length > 0;
   }
 
+  /** Events that not everyone has taken, and the time of the oldest; null when there is none. */
+  async backlog(): Promise<{ waiting: number; oldestAt: Date | null }> {
+    const { rows } = await sql<{
+      waiting: number;
+      oldest_at: Date | null;
+    }>`SELECT count(*) AS waiting, min(occurred_at) AS oldest_at
+      FROM outbox WHERE done_at IS NULL`.execute(this.catalog.db);
+    return { waiting: Number(rows[0]?.waiting), oldestAt: rows[0]?.oldest_at ?? null };
+  }
+
   /** The next events that a consumer has not taken. */
   async nextFor(trx: Trx, consumer: string, limit: number): Promise<OutboxRow[]> {
     return trx

@@ -54,6 +54,12 @@ export class Outbox {
     if (this.catalog.embedded) for (const listener of this.listeners) setImmediate(listener);
   }
 
+  /** How many events wait to be handed over, and since when: milliseconds, 0 when none waits. */
+  async backlog(): Promise<{ waiting: number; oldestMs: number }> {
+    const { waiting, oldestAt } = await this.outbox.backlog();
+    return { waiting, oldestMs: oldestAt ? Math.max(0, Date.now() - oldestAt.getTime()) : 0 };
+  }
+
   /** Calls `listener` whenever something was recorded, here or by another process. */
   async onRecorded(listener: () => void): Promise<void> {
     this.listeners.add(listener);

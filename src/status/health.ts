@@ -11,6 +11,7 @@ import { Settings } from '../config/settings.js';
 import { EngineError } from '../engine/errors.js';
 import { findClientPrograms } from '../engine/postgres/client-programs.js';
 import { JobQueue } from '../jobs/job-queue.js';
+import { Outbox } from '../outbox/outbox.js';
 import { KeysService } from '../keys/keys.service.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import type { HealthPartDto, HealthPartsDto, HealthState } from './status.dto.js';
@@ -19,6 +20,8 @@ const PART_TIMEOUT_MS = 4_000;
 const DESTINATION_TIMEOUT_MS = 3_000;
 const LOW_DISK_BYTES = 1024 ** 3;
 const LOW_DISK_SHARE = 0.05;
+/** Events are handed over within seconds. */
+const EVENTS_LATE_MS = 5 * 60_000;
 const REBUILD_SHOWN_MS = 7 * 86_400_000;
 
 /** Looks at each part of the server; a part that does not answer in time counts as unhealthy. */
@@ -32,6 +35,7 @@ export class Health {
     private readonly keys: ServerKeys,
     private readonly keysService: KeysService,
     private readonly trash: BackupTrash,
+    private readonly outbox: Outbox,
   ) {}
 
   async look(): Promise<{ status: HealthState; parts: HealthPartsDto }> {
@@ -74,7 +78,15 @@ export class Health {
 
   private async lookAtQueue(): Promise<HealthPartDto> {
     const queues = await this.queue.depths();
-    return well('The queue answers.', Object.fromEntries(queues.map(({ name, waiting, active }) => [name, { waiting, active }])));
+    const events = await this.outbox.backlog();
+    const details = { ...Object.fromEntries(queues.map(({ name, waiting, active }) => [name, { waiting, active }])), events };
+    if (events.oldestMs > EVENTS_LATE_MS)
+      return {
+        status: 'degraded',
+        message: `${events.waiting} events wait to be told to webhooks and notifications, the oldest for ${Math.round(events.oldestMs / 60_000)} minutes: see the log for outbox.not-taken, and that a process with ROLE=worker or all runs.`,
+        details,
+      };
+    return well('The queue answers.', details);
   }
 
   private async lookAtDestinations(): Promise<HealthPartDto> {

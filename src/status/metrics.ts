@@ -5,6 +5,7 @@ import { BackupTrash } from '../backups/backup-trash.js';
 import { Catalog } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { JobQueue } from '../jobs/job-queue.js';
+import { Outbox } from '../outbox/outbox.js';
 import { VERSION } from '../version.js';
 
 interface SourceFigures {
@@ -38,6 +39,8 @@ export class Metrics {
     'state',
   ]);
   private readonly jobs = this.gauge('backstay_jobs', 'Jobs by queue and state', ['queue', 'state']);
+  private readonly events = this.gauge('backstay_events_waiting', 'Events that wait to be told to webhooks and notifications');
+  private readonly oldestEvent = this.gauge('backstay_events_oldest_seconds', 'For how long the oldest of them waits');
   private readonly cacheHitRatio = this.gauge(
     'backstay_cache_hit_ratio',
     'Answered from the cache among all looked up, since the start',
@@ -49,6 +52,7 @@ export class Metrics {
     private readonly queue: JobQueue,
     private readonly cache: CacheService,
     private readonly trash: BackupTrash,
+    private readonly outbox: Outbox,
   ) {
     collectDefaultMetrics({ register: this.registry });
     this.gauge('backstay_info', 'Version of the server', ['version']).set({ version: VERSION }, 1);
@@ -78,6 +82,9 @@ export class Metrics {
       this.jobs.set({ queue: name, state: 'waiting' }, waiting);
       this.jobs.set({ queue: name, state: 'active' }, active);
     }
+    const { waiting, oldestMs } = await this.outbox.backlog();
+    this.events.set(waiting);
+    this.oldestEvent.set(oldestMs / 1000);
     const { hits, misses, hitRatio } = this.cache.statistics();
     this.cacheHitRatio.set(hitRatio);
     this.cacheLookups.set({ result: 'hit' }, hits);

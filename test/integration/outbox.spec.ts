@@ -122,10 +122,20 @@ describe('the outbox', () => {
     for (let n = 0; n < 5; n += 1) await record(n);
     await until(() => well.got.length >= 5);
     expect(broken.got).toEqual([]);
+    await catalog.db
+      .updateTable('outbox')
+      .set({ occurred_at: new Date(Date.now() - 600_000) })
+      .where('body', 'like', '%"n":0%')
+      .execute();
+    const late = await outbox.backlog();
+    expect(late.waiting).toBe(5);
+    expect(late.oldestMs).toBeGreaterThanOrEqual(600_000);
     broken.isBroken = false;
     await record(5);
     await until(() => broken.got.length >= 6 && well.got.length >= 6);
     expect([well.got, broken.got]).toEqual([numbers(6), numbers(6)]);
+    await until(async () => (await outbox.backlog()).waiting === 0);
+    expect(await outbox.backlog()).toEqual({ waiting: 0, oldestMs: 0 });
   });
 
   it('removes what everyone has taken a month ago, and nothing that somebody has not', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, jest } from '@jest/globals';
+import { sql } from 'kysely';
 import { Catalog } from '../../src/catalog/catalog.js';
 import { CatalogSignals } from '../../src/catalog/catalog-signals.js';
 import { loadSettings } from '../../src/config/settings.js';
@@ -73,7 +74,7 @@ interface Got {
 const gotAt = (path: string): Got[] =>
   receiver.at(path).map(({ headers, body }) => {
     const { data } = JSON.parse(body) as { data: { backup: { id: string; nth: number } } };
-    return { id: String(headers['webhook-id']), subject: data.backup.id, nth: data.backup.nth };
+    return { id: String(headers['webhook-id'] ?? headers['x-backstay-event-id']), subject: data.backup.id, nth: data.backup.nth };
   });
 
 /** Every event once at least, each under one id, and those of a backup in their order. */
@@ -126,6 +127,17 @@ describe('events on their way to receivers that misbehave', () => {
     receiver.on('/gone', (response) => response.writeHead(410).end());
     const gone = await subscribe(left, '/gone');
     await subscribe(left, '/disabled', { enabled: false });
+    const channels = { '/channel': () => undefined, '/channel-error': (nth: number) => (nth % 7 === 0 ? 500 : undefined) };
+    for (const [path, behaviour] of Object.entries(channels)) {
+      receiver.on(path, (response, nth) => response.writeHead(behaviour(nth) ?? 200).end());
+      const channel = {
+        name: path.slice(1),
+        kind: 'json',
+        url: `${receiver.url}${path}`,
+        events: ['backup.*', 'verification.*'],
+      };
+      await good(left.api('POST', '/api/notifications/channels', channel));
+    }
 
     // The plan's waits of minutes and hours pass at once.
     const over = new AbortController();
@@ -137,6 +149,10 @@ describe('events on their way to receivers that misbehave', () => {
           .where('status', '=', 'pending')
           .where('next_attempt_at', '>', new Date())
           .execute();
+        // A claim of a channel's lasts longer than any sender takes, which here is no longer than a second.
+        await sql`UPDATE notification_deliveries SET next_attempt_at = least(next_attempt_at, now()),
+            claimed_until = CASE WHEN claimed_until > now() + interval '115 s' THEN claimed_until END
+          WHERE status = 'pending'`.execute(catalog.db);
         await delay(200);
       }
     })();
@@ -156,19 +172,16 @@ describe('events on their way to receivers that misbehave', () => {
     }
     await killing;
     const pending = async () => {
-      const { count } = await catalog.db
-        .selectFrom('webhook_deliveries')
-        .select((e) => e.fn.countAll<number>().as('count'))
-        .where('status', '=', 'pending')
-        .executeTakeFirstOrThrow();
-      const open = await catalog.db.selectFrom('outbox').select('id').where('done_at', 'is', null).limit(1).execute();
-      return Number(count) + open.length;
+      const { rows } = await sql<{ count: number }>`SELECT (SELECT count(*) FROM webhook_deliveries WHERE status = 'pending')
+        + (SELECT count(*) FROM notification_deliveries WHERE status = 'pending')
+        + (SELECT count(*) FROM outbox WHERE done_at IS NULL) AS count`.execute(catalog.db);
+      return Number(rows[0]?.count);
     };
     await until(async () => (await pending()) === 0, TIMEOUT_MS);
     over.abort();
     await hurry;
 
-    for (const path of Object.keys(bad)) expectWhole(path, EVENTS);
+    for (const path of Object.keys({ ...bad, ...channels })) expectWhole(path, EVENTS);
     expect(receiver.at('/disabled')).toEqual([]);
     const shown = await good<EndpointDto>(right.api('GET', `/api/webhooks/endpoints/${gone.id}`));
     expect(shown).toMatchObject({ enabled: false, disabledReason: expect.stringMatching(/410/) });
