@@ -178,6 +178,11 @@ function newestOf(newestFirst: readonly Candidate[], now: Date, isMeant: (backup
   return new Set(found.values());
 }
 
+/** The first of each source and type. */
+function newestIn(newestFirst: readonly Candidate[]): Map<string, Candidate> {
+  return new Map([...newestFirst].reverse().map((backup) => [groupOf(backup), backup]));
+}
+
 function protectionOf(backup: Candidate, newest: Set<string>, { heldSources, now }: Circumstances): Rule | undefined {
   if (backup.status === 'queued' || backup.status === 'running') return 'not-ended';
   if (backup.pinned) return 'pinned';
@@ -204,20 +209,23 @@ function decide(
     const slots = group.filter((backup) => counts(backup) && backup.createdAt <= now);
     for (const [id, rule] of keptByCount(slots, policy, now)) if (!kept.has(id)) kept.set(id, rule);
   }
-  const newestCounted = new Map<string, Candidate>();
-  for (const backup of all) {
-    const group = groupOf(backup);
-    if (counts(backup) && backup.createdAt <= now && !newestCounted.has(group)) newestCounted.set(group, backup);
-  }
+  const past = all.filter(({ createdAt }) => createdAt <= now);
+  const newestCounted = newestIn(past.filter(counts));
+  // Of those made elsewhere there is nothing here but the report, so a later report is as good as a backup of ours.
+  const newestReported = newestIn(past.filter(({ origin, status }) => origin === 'external' && status === 'completed'));
   for (const backup of covered) {
     if (kept.has(backup.id) && !counts(backup)) continue;
     if (proven.has(backup.id)) kept.set(backup.id, 'newest-proven');
     else if (now.getTime() - backup.createdAt.getTime() < policy.graceMinutes * 60_000) kept.set(backup.id, 'grace');
     else if (!counts(backup)) {
-      const newer = newestCounted.get(groupOf(backup));
+      const isFollowed = (newest: Map<string, Candidate>) => {
+        const newer = newest.get(groupOf(backup));
+        return newer !== undefined && newer.id !== backup.id && newerFirst(newer, backup) < 0;
+      };
       const days = Math.max(HISTORY_DAYS, policy.keepDays ?? 0);
       if (now.getTime() - backup.createdAt.getTime() < days * DAY_MS) kept.set(backup.id, 'history');
-      else if (!newer || newerFirst(newer, backup) > 0) kept.set(backup.id, 'only-left');
+      else if (!isFollowed(newestCounted) && !(backup.origin === 'external' && isFollowed(newestReported)))
+        kept.set(backup.id, 'only-left');
       else gone.set(backup.id, 'not-counted');
     }
   }

@@ -250,3 +250,18 @@ describe('who reports', () => {
     expect((await send(third, 'backup_2025-12-27_04-00-00')).status).toBe(401);
   });
 });
+
+describe('reported backups and retention', () => {
+  it('are removed by a policy a month after they were made, as soon as another is reported', async () => {
+    const idOf = (ageDays: number) =>
+      `backup_${new Date(Date.now() - ageDays * 86_400_000).toISOString().slice(0, 19).replace('T', '_').replaceAll(':', '-')}`;
+    const [old, recent, newest] = [idOf(40), idOf(10), idOf(0)] as const;
+    for (const backupId of [old, recent]) expect((await report({ backupId, status: 'completed' })).status).toBe(200);
+    expect((await details(old)).body.data.deletedAt).toBeNull();
+    await good(server.current.api('POST', '/api/retention-policies', { name: 'one', keepLast: 1 }));
+    expect((await report({ backupId: newest, status: 'completed' })).status).toBe(200);
+    await until(async () => (await details(old)).body.data.deletedAt !== null);
+    expect((await details(old)).body.data.removedBy).toMatchObject({ policy: 'one', rule: 'not-counted' });
+    for (const id of [recent, newest]) expect((await details(id)).body.data.deletedAt).toBeNull();
+  });
+});
