@@ -5,7 +5,7 @@ import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import type { PagingDto } from '../common/http/paging.dto.js';
 import { newId } from '../common/identifiers.js';
-import { hashApiKey, newApiKey } from './api-key.js';
+import { hashApiKey, newApiKey, rightsOf } from './api-key.js';
 import { ApiKeysRepository, type ShownApiKeyRow } from './api-keys.repository.js';
 import type { ApiKeyDto, ApiKeyWithKeyDto, CreateApiKeyDto } from './auth.dto.js';
 import { IdentityCache } from './identity-cache.js';
@@ -51,6 +51,7 @@ export class ApiKeysService {
         permissions: [...permissions],
         expires_at: expires,
         created_by: json(actorOf(caller)),
+        owner_user_id: caller.kind === 'user' ? caller.id : await this.keys.ownerOf(trx, caller.id),
       });
       await this.changes.record(trx, caller, 'api-key.created', id, { name, permissions, expiresAt: expires });
     });
@@ -83,6 +84,7 @@ function toApiKey(row: ShownApiKeyRow): ApiKeyDto {
     id: row.id,
     name: row.name,
     permissions: row.permissions as Permission[],
+    effectivePermissions: [...(rightsOf(row) ?? [])],
     expiresAt: row.expires_at?.toISOString() ?? null,
     lastUsedAt: row.last_used_at?.toISOString() ?? null,
     createdAt: row.created_at.toISOString(),

@@ -111,6 +111,10 @@ export class ApiKeyDto {
   @ApiProperty({ enum: ALL_PERMISSIONS, isArray: true })
   permissions!: Permission[];
 
+  /** What of it holds now: less than `permissions` while whoever made the key may not do all of it, and nothing when they have left. */
+  @ApiProperty({ enum: ALL_PERMISSIONS, isArray: true })
+  effectivePermissions!: Permission[];
+
   @ApiProperty({ format: 'date-time', type: String, nullable: true })
   expiresAt!: string | null;
 

@@ -80,6 +80,7 @@ export class BackupTrash implements OnApplicationBootstrap, BeforeApplicationShu
         await this.purgeOrNote(backup);
       }
     } while (last !== undefined);
+    await this.trash.forgetDestinations();
   }
 
   private async purgeOrNote(backup: BackupRow): Promise<void> {

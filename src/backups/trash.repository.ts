@@ -74,6 +74,12 @@ export class TrashRepository {
     return numDeletedRows > 0n;
   }
 
+  /** Destinations of deleted organizations, with their credentials, once no copy lies there any more. */
+  async forgetDestinations(): Promise<void> {
+    await sql`DELETE FROM destinations d USING organizations o WHERE o.id = d.organization_id AND o.deleted_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM backup_copies c WHERE c.destination_id = d.id)`.execute(this.catalog.db);
+  }
+
   async purgeState(): Promise<PurgeState> {
     const { rows } = await sql<PurgeState>`SELECT count(*) AS open, count(*) FILTER (WHERE purge_error IS NOT NULL) AS failing,
       min(purge_error) AS error FROM backups WHERE purge_started_at IS NOT NULL`.execute(this.catalog.db);

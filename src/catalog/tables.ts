@@ -75,6 +75,8 @@ interface ApiKeysTable {
   revoked_at: NullableTimestamp;
   /** Who made it, as an actor. */
   created_by: JsonColumn<object | null>;
+  /** The person on whose behalf it acts, also through keys that made keys: it can do no more than they can. */
+  owner_user_id: string | null;
   created_at: Generated<Date>;
 }
 

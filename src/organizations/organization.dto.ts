@@ -13,10 +13,11 @@ export class OrganizationNameDto {
 
 /** Confirms that an organization is to go. */
 export class DeleteOrganizationDto {
-  /** The organization's name. */
+  /** The organization's name; needed when there is still something in it. */
+  @IsOptional()
   @IsString()
   @MaxLength(100)
-  confirm!: string;
+  confirm?: string;
 }
 
 /** An organization that the caller belongs to. */

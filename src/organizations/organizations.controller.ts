@@ -47,7 +47,7 @@ export class OrganizationsController {
     return this.organizations.rename(caller, name);
   }
 
-  /** Delete an organization in which nothing is left, with its members and keys. */
+  /** Delete an organization with its members and keys: one in which nothing is left, or all that is in it when `confirm` is its name. */
   @Delete(':id')
   @RequirePermissions('member:manage')
   @OrganizationInPath()

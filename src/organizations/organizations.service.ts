@@ -58,27 +58,32 @@ export class OrganizationsService {
     return this.get(caller);
   }
 
-  /** Closes an organization in which nothing is left. @throws VALIDATION_ERROR, CONFLICT */
-  async delete(caller: Identity, confirm: string): Promise<OrganizationDto> {
+  /**
+   * Closes an organization: one in which nothing is left at once, another when its name confirms it, with all that is in it.
+   * @throws VALIDATION_ERROR, CONFLICT
+   */
+  async delete(caller: Identity, confirm: string | undefined): Promise<OrganizationDto> {
     const id = caller.organizationId;
     if (id === this.installation.defaultOrganizationId)
       throw Errors.conflict('The first organization belongs to the installation and can not be deleted; rename it if you like.');
     const deleted = await this.catalog.transaction(async (trx) => {
       const row = await this.organizations.lock(trx, id);
       if (!row) throw Errors.notFound('organization', id);
-      if (confirm !== row.name) throw Errors.validation({ confirm: `must be the organization's name` });
+      if (confirm !== undefined && confirm !== row.name) throw Errors.validation({ confirm: `must be the organization's name` });
       const left = await this.organizations.countLeft(trx, id);
-      if (left.sources + left.backups > 0)
+      if (left.runs > 0)
+        throw Errors.conflict(`${left.runs} runs of the organization are queued or running; wait for them or cancel them first.`);
+      if (left.sources + left.backups > 0 && confirm === undefined)
         throw Errors.conflict(
-          `The organization still has ${left.sources} sources and ${left.backups} backups (those in the trash count); delete them first.`,
+          `The organization still has ${left.sources} sources and ${left.backups} backups (those in the trash count); delete them first, or confirm with its name (?confirm=) that they go too.`,
         );
       await this.organizations.close(trx, row);
       await this.cache.changing(trx);
-      await this.changes.record(trx, caller, 'organization.deleted', id, { name: row.name });
+      await this.changes.record(trx, caller, 'organization.deleted', id, { name: row.name, ...left });
       return toOrganization(row, 'owner');
     });
     this.cache.forget();
-    await this.changes.committed(caller, 'organization', id, []);
+    await this.changes.committed(caller, 'organization', id, ['sources', 'backups']);
     return deleted;
   }
 }

@@ -1,5 +1,8 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { sql } from 'kysely';
+import { BackupTrash } from '../../src/backups/backup-trash.js';
 import { newId } from '../../src/common/identifiers.js';
+import { good } from '../support/runs.js';
 import { useServer } from '../support/server.js';
 
 interface Named {
@@ -85,12 +88,75 @@ describe('organizations', () => {
     expect((await makeOrganization(`${name}-new`)).name).toBe(`${name}-new`);
   });
 
-  it('that still have a source are not deleted, nor is the first', async () => {
+  it('in which nothing is left need no confirmation', async () => {
+    const { id } = await makeOrganization();
+    expect((await server.current.api('DELETE', `/api/organizations/${id}`)).status).toBe(200);
+    expect((await server.current.api('GET', `/api/organizations/${id}`)).status).toBe(404);
+  });
+
+  it('that are deleted with what is in them leave no key, credential, schedule, hook or channel behind, and nothing running', async () => {
     const { id, name } = await makeOrganization();
+    const headers = { 'x-organization': id };
+    const add = async (path: string, body: object) => {
+      const answer = await server.current.request<{ id: string }>('POST', path, { body, headers });
+      expect([path, answer.status]).toEqual([path, 200]);
+      return answer.body.data.id;
+    };
+    const source = await add('/api/sources', { name: 'db', url: 'postgresql://a:b@db.example.org/x' });
+    await add('/api/backups/schedule', { name: 'n', source: 'db', cron: '0 2 29 2 *' });
+    await add('/api/webhooks/endpoints', { url: 'https://hooks.example.org/x', events: ['backup.*'] });
+    await add('/api/notifications/channels', { name: 'c', kind: 'slack', url: 'https://hooks.slack.com/services/a/b/c' });
+    await add('/api/retention-policies', { name: 'p', keepLast: 3 });
+    await add('/api/destinations', { name: 'd', kind: 'local', folder: 'd-folder' });
+    const key = await server.current.createKey(['backup:read'], id);
+    const { db } = server.current.foundation.catalog;
+    const backup = 'backup_2025-12-22_14-30-00_k7m2qd';
+    await db
+      .insertInto('backups')
+      .values({
+        id: backup,
+        organization_id: id,
+        source_id: source,
+        type: 'full',
+        origin: 'api',
+        status: 'queued',
+        components: ['database'],
+        compress: true,
+        tags: [],
+        pinned: true,
+        prefix: `none/${id}`,
+      } as never)
+      .execute();
+    expect((await server.current.api('DELETE', `/api/organizations/${id}?confirm=${name}`)).body.error).toMatch(/^1 runs/);
+    await db.updateTable('backups').set({ status: 'completed' }).where('id', '=', backup).execute();
+    expect((await server.current.api('DELETE', `/api/organizations/${id}`)).status).toBe(409);
+    expect((await server.current.api('DELETE', `/api/organizations/${id}?confirm=${name}`)).status).toBe(200);
+
+    expect((await server.current.api('GET', '/api/backups/list', undefined, key)).status).toBe(401);
+    for (const table of ['members', 'schedules', 'retention_policies', 'notification_channels', 'webhook_endpoints'] as const)
+      expect(await db.selectFrom(table).selectAll().where('organization_id', '=', id).execute()).toEqual([]);
+    const row = await db.selectFrom('sources').selectAll().where('id', '=', source).executeTakeFirstOrThrow();
+    expect([row.sealed_password, row.deleted_at]).toEqual([null, expect.any(Date)]);
+    const left = () => db.selectFrom('backups').selectAll().where('organization_id', '=', id).execute();
+    expect(await left()).toMatchObject([{ pinned: false, deleted_at: expect.any(Date) }]);
+    await db
+      .updateTable('backups')
+      .set({ deleted_at: sql<Date>`now() - interval '4 days'` })
+      .where('id', '=', backup)
+      .execute();
+    await server.current.running.app.get(BackupTrash, { strict: false }).empty();
+    expect(await left()).toEqual([]);
+    expect(await db.selectFrom('destinations').selectAll().where('organization_id', '=', id).execute()).toEqual([]);
+    const trail = await db.selectFrom('audit_entries').select('action').where('organization_id', '=', id).execute();
+    expect(trail.map(({ action }) => action)).toEqual(expect.arrayContaining(['organization.deleted', 'backup.purged']));
+  });
+
+  it('that still have a source are not deleted without their name, nor is the first', async () => {
+    const { id } = await makeOrganization();
     const source = { name: 'db', kind: 'postgres', url: 'postgresql://a:b@db.example.org/x' };
     const headers = { 'x-organization': id };
     expect((await server.current.request('POST', '/api/sources', { body: source, headers })).status).toBe(200);
-    const answer = await server.current.api('DELETE', `/api/organizations/${id}?confirm=${name}`);
+    const answer = await server.current.api('DELETE', `/api/organizations/${id}`);
     expect([answer.status, answer.body.error]).toEqual([409, expect.stringContaining('1 sources')]);
     const first = server.current.foundation.installation.defaultOrganizationId;
     expect((await server.current.api('DELETE', `/api/organizations/${first}?confirm=default`)).status).toBe(409);
@@ -245,6 +311,38 @@ describe('API keys', () => {
       });
       expect(answer.status).toBe(400);
     }
+  });
+
+  it('can do no more than whoever made them can now, also by way of another key, and nothing once they have left', async () => {
+    const organization = await makeOrganization();
+    await addMember(organization.id, newId('first').replace('_', '-') + '@example.org', 'owner');
+    const email = newId('maker').replace('_', '-') + '@example.org';
+    const maker = await addMember(organization.id, email, 'owner');
+    const { token } = await login(email);
+    const permissions = ['apikey:manage', 'backup:read', 'backup:delete'];
+    const made = await as<{ id: string; key: string }>(token, 'POST', '/api/auth/api-keys', { name: 'a', permissions });
+    const byKey = { name: 'b', permissions: ['backup:read', 'backup:delete'] };
+    const child = await server.current.api<{ id: string; key: string }>('POST', '/api/auth/api-keys', byKey, made.body.data.key);
+    const keys = [made.body.data, child.body.data];
+    const status = async (method: string, path: string) =>
+      Promise.all(keys.map(async ({ key }) => (await server.current.api(method, path, undefined, key)).status));
+    const pin = '/api/backups/backup_2025-12-22_14-30-00_zzzzzz/pin';
+    const member = `/api/organizations/${organization.id}/members/${maker}`;
+    expect(await status('POST', pin)).toEqual([404, 404]);
+
+    await good(server.current.api('PUT', member, { role: 'viewer' }));
+    expect(await status('POST', pin)).toEqual([403, 403]);
+    expect(await status('GET', '/api/backups/list')).toEqual([200, 200]);
+    const headers = { 'x-organization': organization.id };
+    const shown = await server.current.request('GET', `/api/auth/api-keys/${keys[0]?.id}`, { headers });
+    expect(shown.body.data).toMatchObject({ permissions, effectivePermissions: ['backup:read'] });
+
+    await good(server.current.api('PUT', member, { role: 'admin' }));
+    expect(await status('POST', pin)).toEqual([404, 404]);
+    await good(server.current.api('DELETE', member));
+    expect(await status('GET', '/api/backups/list')).toEqual([401, 401]);
+    const after = await server.current.request('GET', `/api/auth/api-keys/${keys[1]?.id}`, { headers });
+    expect(after.body.data).toMatchObject({ effectivePermissions: [] });
   });
 
   it('of the bootstrap are not revoked by a request', async () => {

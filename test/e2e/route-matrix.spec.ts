@@ -11,6 +11,7 @@ import { type Answer, OWNER_KEY, useServer } from '../support/server.js';
 
 interface Operation {
   'x-permission': string;
+  requestBody?: { content: Record<string, { schema: { $ref?: string } }> };
 }
 
 /** Somebody who calls, with what they hold in our organization. */
@@ -21,16 +22,30 @@ interface Person extends Caller {
   instanceOwner?: boolean;
 }
 
+interface Document {
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, { properties?: object }> };
+}
+
 /** The routes come from the document, which another test holds to the code. */
-const ROUTES = Object.entries(
-  (JSON.parse(readFileSync(join(process.cwd(), 'openapi.json'), 'utf8')) as { paths: Record<string, Record<string, Operation>> })
-    .paths,
-).flatMap(([path, verbs]) =>
+const DOCUMENT = JSON.parse(readFileSync(join(process.cwd(), 'openapi.json'), 'utf8')) as Document;
+const ROUTES = Object.entries(DOCUMENT.paths).flatMap(([path, verbs]) =>
   Object.entries(verbs).map(([verb, operation]) => ({
     route: `${verb.toUpperCase()} ${path}`,
     permission: operation['x-permission'],
+    fields: operation.requestBody && Object.keys(schemaOf(operation.requestBody)?.properties ?? {}),
   })),
 );
+
+function schemaOf(body: NonNullable<Operation['requestBody']>) {
+  const name = body.content['application/json']?.schema.$ref?.split('/').at(-1);
+  return name === undefined ? undefined : DOCUMENT.components.schemas[name];
+}
+
+/** What rows have and nobody may set, in the names of the catalog, of answers and of libraries. */
+const NOT_FOR_CALLERS =
+  `id organization organizationId organization_id role permissions instanceOwner is_bootstrap bootstrap createdBy
+  createdAt status origin proofLevel user_id __proto__ constructor`.split(/\s+/);
 
 const postgres = usePostgres();
 const receiver = useReceiver();
@@ -150,4 +165,28 @@ describe('a route lets in exactly those whom its permission names', () => {
       expectStatus(person.name, await request(person, {}, i === 0 ? shared : undefined), success(person));
     expect(found).toEqual(wanted);
   });
+});
+
+describe('a body with a field that is not for callers', () => {
+  // A report has to be signed with the field in it: test/e2e/inbound-webhooks.spec.ts.
+  it.each(ROUTES.filter(({ route, fields }) => fields !== undefined && !route.endsWith('/backup-complete')))(
+    'is refused by $route, which names the field',
+    async ({ route, fields }) => {
+      const { call } = ROUTE_EXPECTATIONS[route] ?? {};
+      const { path = {}, body = {}, headers = {} } = call ? await call(world, { kind: 'nobody' }) : {};
+      const [method = '', template = ''] = route.split(' ');
+      const filled = template.replaceAll(/\{(\w+)\}/g, (_, name: string) => path[name] ?? '');
+      const taken: string[] = [];
+      for (const field of NOT_FOR_CALLERS.filter((name) => !fields?.includes(name))) {
+        // As text, for an object of JavaScript would not send __proto__.
+        const raw = `{"${field}":${field === '__proto__' ? '{"role":"owner"}' : '"owner"'}${JSON.stringify(body)
+          .replace(/^\{(?=.)/, ',')
+          .replace(/^,\}$/, '}')}`;
+        const answer = await server.current.request(method, filled, { raw, headers });
+        if (answer.status !== 400 || !Object.keys(answer.body.fields ?? {}).some((name) => name === field))
+          taken.push(`${field}: ${answer.status}`);
+      }
+      expect(taken).toEqual([]);
+    },
+  );
 });

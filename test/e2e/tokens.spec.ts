@@ -3,6 +3,8 @@ import { createHmac, generateKeyPairSync, hkdfSync, type KeyObject } from 'node:
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { EncryptJWT, SignJWT } from 'jose';
+import { IssuerKeys } from '../../src/auth/tokens/issuer-keys.js';
+import { Settings } from '../../src/config/settings.js';
 import { useServer } from '../support/server.js';
 
 interface Me {
@@ -207,6 +209,25 @@ describe('the keys of an issuer', () => {
     const before = asked;
     for (let i = 0; i < 10; i += 1) await me(await token({ header: { kid: `unknown-${i}` }, key: other.privateKey }));
     expect(asked - before).toBeLessThanOrEqual(2);
+  });
+
+  it('count no longer once the issuer has taken them back', async () => {
+    const [old, next] = [0, 1].map(() => generateKeyPairSync('rsa', { modulusLength: 2048 }));
+    const signed = (key: KeyObject, kid: string) => token({ header: { kid }, key, claims: { sub: 'rotating' } });
+    const before = published;
+    const keys = server.current.running.app.get(IssuerKeys, { strict: false });
+    const issuerOf = { ...server.current.running.app.get(Settings).authIssuers[0]! };
+    /** As a token with an unknown kid would make it, had a minute gone by. */
+    const lookAgain = (minutes: number) => keys.find(issuerOf, { alg: 'RS256', kid: 'unknown' }, Date.now() + minutes * 60_000);
+    published = [...before, jwk(old!.publicKey, 'old', 'RS256')];
+    await lookAgain(1);
+    expect((await me(await signed(old!.privateKey, 'old'))).status).toBe(200);
+    published = [...before, jwk(next!.publicKey, 'next', 'RS256')];
+    await lookAgain(2);
+    expect((await me(await signed(old!.privateKey, 'old'))).status).toBe(401);
+    expect((await me(await signed(old!.privateKey, 'next'))).status).toBe(401);
+    expect((await me(await signed(next!.privateKey, 'next'))).status).toBe(200);
+    published = before;
   });
 
   it('serve on while the issuer is down; where nothing is known, the answer is 503', async () => {

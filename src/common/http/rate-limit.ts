@@ -12,6 +12,7 @@ import {
 import type { Response } from 'express';
 import { LRUCache } from 'lru-cache';
 import { type RateTier, Settings } from '../../config/settings.js';
+import { requestContext } from './request-context.js';
 
 const TIER = 'backstay:rate-tier';
 const MINUTE_MS = 60_000;
@@ -47,7 +48,9 @@ export class RateLimitGuard extends ThrottlerGuard {
 
   protected override async getTracker(request: Record<string, unknown>): Promise<string> {
     const identity = request['identity'] as { kind: string; id: string } | undefined;
-    return identity ? `${identity.kind}:${identity.id}` : `address:${await super.getTracker(request)}`;
+    return identity
+      ? `${identity.kind}:${identity.id}`
+      : `address:${requestContext()?.address ?? (await super.getTracker(request))}`;
   }
 
   /** Where the client stands, also when it is over the limit. */

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { NextFunction, Request, Response } from 'express';
 import { randomBytes } from 'node:crypto';
+import { isIP } from 'node:net';
 
 /** Who acts: filled in once the caller is known; `system` for the server's own work. */
 export interface Actor {
@@ -40,6 +41,15 @@ function requestIdOf(request: { headers: Record<string, string | string[] | unde
   return `req_${randomBytes(9).toString('base64url')}`;
 }
 
+/**
+ * The client's address: as the trusted proxies say (TRUST_PROXY), or the socket's where that is no address. An IPv4 client of a socket that
+ * listens on IPv6 too is told as IPv4.
+ */
+function addressOf({ ip, socket }: Request): string | null {
+  const address = ip !== undefined && isIP(ip) !== 0 ? ip : socket.remoteAddress;
+  return address?.replace(/^::ffff:(?=\d+\.)/i, '') ?? null;
+}
+
 /** Gives each request its id (also in the answer's `x-request-id`) and a context that logs and audit entries read. */
 export function requestContextMiddleware(
   request: Request & { requestId?: string },
@@ -50,10 +60,5 @@ export function requestContextMiddleware(
   request.requestId = requestId;
   response.setHeader('x-request-id', requestId);
   const userAgent = request.headers['user-agent'];
-  storage.run({ requestId, address: plainAddress(request.ip), userAgent: userAgent?.slice(0, 300) ?? null }, next);
-}
-
-/** An IPv4 client of a socket that listens on IPv6 too is told as IPv4. */
-function plainAddress(address: string | undefined): string | null {
-  return address?.replace(/^::ffff:(?=\d+\.)/i, '') ?? null;
+  storage.run({ requestId, address: addressOf(request), userAgent: userAgent?.slice(0, 300) ?? null }, next);
 }

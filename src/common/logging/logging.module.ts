@@ -53,10 +53,13 @@ export const LoggingModule = LoggerModule.forRootAsync({
   }),
 });
 
-/** What stands in a query may be a secret that was sent to the wrong place: only its names are logged. */
+/** What stands in a query may be a secret that was sent to the wrong place: only its names are logged, encoded as they came. */
 function pathOf(url: string): string {
   const [path = '', query] = url.split('?', 2);
-  const names = query === undefined ? [] : [...new URLSearchParams(query).keys()].map((name) => name.slice(0, 40));
+  const names =
+    query === undefined
+      ? []
+      : [...new URLSearchParams(query).keys()].map((name) => encodeURIComponent(name.slice(0, 40).toWellFormed()));
   return redact(names.length === 0 ? path : `${path}?${names.join('&')}`);
 }
 
