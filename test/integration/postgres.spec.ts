@@ -122,11 +122,13 @@ describe('pinned settings', () => {
     );
     await postgres.current.exec(
       'postgres',
-      "ALTER ROLE odd_settings SET statement_timeout = '1s'; ALTER ROLE odd_settings SET search_path = 'shop'",
+      "ALTER ROLE odd_settings SET statement_timeout = '1s'; ALTER ROLE odd_settings SET search_path = 'shop'; ALTER ROLE odd_settings SET default_transaction_read_only = on",
     );
     await withClient(postgres.current.connection(sample, user), session, async (client) => {
       await checkPinnedSettings(client);
       expect((await client.query('show statement_timeout')).rows).toEqual([{ statement_timeout: '0' }]);
+      // The copy of a read-only database is made through a session of that database.
+      expect((await client.query('show transaction_read_only')).rows).toEqual([{ transaction_read_only: 'off' }]);
     });
   });
 

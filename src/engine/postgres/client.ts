@@ -104,7 +104,12 @@ async function open(connection: PgConnection, options: ClientOptions, tls: boole
     application_name: options.applicationName,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
-    options: startupOptions({ statement_timeout: String(options.statementTimeoutMs ?? 0), ...options.settings }),
+    options: startupOptions({
+      statement_timeout: String(options.statementTimeoutMs ?? 0),
+      // The database may say otherwise; a session that makes the copy of a read-only one has to write, and reading needs no such guard.
+      default_transaction_read_only: 'off',
+      ...options.settings,
+    }),
   });
   // Without a listener a connection that breaks between two statements would end the process.
   client.on('error', () => undefined);
