@@ -218,6 +218,7 @@ export class BackupRunner implements RunHandler {
     const connection = this.sources.connectionOf(source);
     await this.tester.refuseCatalog(connection, run.signal);
     const { schemas, tables } = exclusionsOf(source.options);
+    const storage = this.sources.storageOf(source);
     return {
       ids: this.idsOf(backup),
       attempt: `${run.attempt}-${randomBytes(4).toString('hex')}`,
@@ -230,6 +231,7 @@ export class BackupRunner implements RunHandler {
         statementTimeoutMs: source.options.statementTimeoutMs,
         maxRunMs: source.options.maxRunMs,
         configPaths: source.options.configPaths,
+        ...(storage ? { storage: { access: storage, excludeBuckets: source.options.excludeBuckets ?? [] } } : {}),
       },
       type: backup.type as BackupRequest['type'],
       components: backup.components as BackupRequest['components'],
@@ -281,6 +283,7 @@ function contentsOf(staged: StagedBackup): Parameters<BackupsRepository['recordC
     serverVersion: manifest.source.serverVersion,
     omissions: manifest.omissions,
     largeObjects: manifest.largeObjects,
+    storage: manifest.storage,
     manifestSha256: staged.manifestSha256,
   };
 }

@@ -53,6 +53,7 @@ export function toBackupDetails(
       bytes: table.byte_count,
       sha256: table.sha256,
     })),
+    storage: row.storage,
     omissions: row.omissions as OmissionDto[] | null,
     runs: attempts.map(toAttempt),
   };

@@ -273,12 +273,23 @@ export class BackupDto extends RunDto {
   scheduledFor!: string | null;
 }
 
+/** What a backup holds of a Supabase project's Storage. */
+export class StorageContentDto {
+  buckets!: number;
+  objects!: number;
+  /** Of the objects, before compression and encryption. */
+  bytes!: number;
+}
+
 /** A backup with all that is known of it. */
 export class BackupDetailsDto extends BackupDto {
   @ApiProperty({ type: String, nullable: true })
   serverVersion!: string | null;
   artifacts!: ArtifactDto[];
   tables!: BackupTableDto[];
+  /** Of the component `storage`; null without it. */
+  @ApiProperty({ type: StorageContentDto, nullable: true })
+  storage!: StorageContentDto | null;
   /** What the dump left out, and why; null until completed. */
   @ApiProperty({ type: [OmissionDto], nullable: true })
   omissions!: OmissionDto[] | null;

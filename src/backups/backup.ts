@@ -1,7 +1,7 @@
 import { Errors } from '../common/errors.js';
 
 /** Parts of a backup. */
-export const COMPONENTS = ['database', 'config'] as const;
+export const COMPONENTS = ['database', 'storage', 'config'] as const;
 export type Component = (typeof COMPONENTS)[number];
 
 export const BACKUP_TYPES = ['full', 'database', 'config'] as const;
@@ -10,12 +10,17 @@ export type BackupType = (typeof BACKUP_TYPES)[number];
 export const BACKUP_ORIGINS = ['api', 'schedule', 'external', 'safety'] as const;
 export type BackupOrigin = (typeof BACKUP_ORIGINS)[number];
 
-/** The components of each type; `full` is every one that a PostgreSQL source has. */
-export const COMPONENTS_OF_TYPE: Readonly<Record<BackupType, readonly Component[]>> = {
-  full: COMPONENTS,
-  database: ['database'],
-  config: ['config'],
-};
+/** The components of a type; `full` is every one that the source has. */
+export function componentsOf(type: BackupType, sourceKind: string | undefined): readonly Component[] {
+  switch (type) {
+    case 'full':
+      return sourceKind === 'supabase' ? COMPONENTS : ['database', 'config'];
+    case 'database':
+      return ['database'];
+    case 'config':
+      return ['config'];
+  }
+}
 
 /** What others have made can be counted and told of, but nothing of it is here. @throws PRECONDITION_FAILED */
 export function refuseExternal({ id, origin }: { id: string; origin: string }): void {

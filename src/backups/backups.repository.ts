@@ -218,6 +218,7 @@ export class BackupsRepository {
         server_version: contents.serverVersion,
         omissions: json(contents.omissions),
         large_objects: json(contents.largeObjects),
+        storage: contents.storage ? json(contents.storage) : null,
         manifest_sha256: contents.manifestSha256,
       })
       .where('id', '=', id)
@@ -237,6 +238,7 @@ export class BackupsRepository {
         row_count: 0,
         omissions: null,
         large_objects: null,
+        storage: null,
         manifest_sha256: null,
       })
       .where('id', '=', id)
@@ -308,6 +310,7 @@ export interface BackupContents {
   serverVersion: string;
   omissions: object[];
   largeObjects: object | null;
+  storage: { buckets: number; objects: number; bytes: number } | null;
   manifestSha256: string;
 }
 

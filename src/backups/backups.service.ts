@@ -16,7 +16,7 @@ import { hasEnded } from '../jobs/run.js';
 import { RunControl } from '../jobs/run-control.js';
 import type { QueuedRun } from '../jobs/run-events.js';
 import { SourcesService } from '../sources/sources.service.js';
-import { type BackupType, COMPONENTS_OF_TYPE } from './backup.js';
+import { type BackupType, componentsOf } from './backup.js';
 import { toBackup } from './backup-view.js';
 import type { CreateBackupDto, ListBackupsDto } from './backup.dto.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
@@ -96,7 +96,7 @@ export class BackupsService {
           sourceName: source.name,
           type,
           origin: 'api',
-          components: COMPONENTS_OF_TYPE[type],
+          components: componentsOf(type, source.kind),
           compress: dto.compress ?? true,
           label: dto.label ?? null,
           tags: dto.tags ?? [],
@@ -143,7 +143,7 @@ export class BackupsService {
         sourceName: source.name,
         type: 'full',
         origin: 'safety',
-        components: COMPONENTS_OF_TYPE.full,
+        components: componentsOf('full', source.kind),
         compress: true,
         label: `before ${restoreId}`,
         tags: [],
@@ -168,6 +168,7 @@ export class BackupsService {
    */
   async enqueueScheduled(trx: Trx, orders: readonly ScheduledBackup[]): Promise<QueuedRun[]> {
     const now = new Date();
+    const kinds = await this.sources.kinds(trx, [...new Set(orders.map(({ source }) => source.id))]);
     const rows = await this.backups.insertAll(
       trx,
       orders.map((order) => {
@@ -179,7 +180,7 @@ export class BackupsService {
           sourceName: order.source.name,
           type: order.type,
           origin: 'schedule',
-          components: COMPONENTS_OF_TYPE[order.type],
+          components: componentsOf(order.type, kinds.get(order.source.id)),
           compress: order.compress,
           label: order.label,
           tags: order.tags,

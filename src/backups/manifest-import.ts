@@ -158,6 +158,7 @@ function contentsOf(manifest: Manifest, manifestSha256: string, tables: BackupCo
     serverVersion: manifest.source.serverVersion,
     omissions: manifest.omissions,
     largeObjects: manifest.largeObjects,
+    storage: manifest.storage,
     manifestSha256,
   };
 }

@@ -10,6 +10,7 @@ import { proof } from './migrations/0006-proof.js';
 import { destinations } from './migrations/0007-destinations.js';
 import { alerts } from './migrations/0008-alerts.js';
 import { keyOwners } from './migrations/0011-key-owners.js';
+import { storage } from './migrations/0015-storage.js';
 import type { CatalogTables } from './tables.js';
 
 /** Forward only, in this order. A migration that has landed is never edited. */
@@ -24,6 +25,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   alerts,
   notifications,
   keyOwners,
+  storage,
 ];
 
 /** Any constant will do, as long as every version of the server uses the same. */

@@ -103,6 +103,10 @@ interface SourcesTable {
   tls: JsonColumn<{ mode: string; ca?: string }>;
   options: JsonColumn<SourceOptions>;
   server_version: string | null;
+  /** The URL of a Supabase project; null for other kinds. */
+  supabase_url: string | null;
+  /** Its service role key, encrypted. */
+  sealed_service_role_key: string | null;
   created_at: Generated<Date>;
   updated_at: Generated<Date>;
   deleted_at: NullableTimestamp;
@@ -115,6 +119,8 @@ export interface SourceOptions {
   lockTimeoutMs: number;
   statementTimeoutMs: number;
   maxRunMs: number;
+  /** Exact names of buckets to leave out; for Supabase projects. */
+  excludeBuckets?: string[];
   /** What it wants to be told of; the usual limits where it doesn't say. */
   alerts?: { tableLost?: boolean; rowsDroppedPercent?: number | null; sizeDroppedPercent?: number | null };
   /** What it promises: the longest time between backups, and the longest restore, in minutes. */
@@ -170,6 +176,8 @@ interface BackupsTable extends RunColumns {
   server_version: string | null;
   omissions: JsonColumn<object[] | null>;
   large_objects: JsonColumn<object | null>;
+  /** What the component `storage` holds. */
+  storage: JsonColumn<{ buckets: number; objects: number; bytes: number } | null>;
   /** The schedule that made it, which may be gone by now. */
   schedule_id: string | null;
   schedule_name: string | null;

@@ -6,6 +6,7 @@ export type DestinationConfig = Record<string, string | number | boolean | null>
 export interface DestinationSecrets {
   secretAccessKey?: string;
   serviceRoleKey?: string;
+  rcloneConfig?: string;
 }
 
 /** Fields that each kind takes, besides name, kind and isDefault. */
@@ -25,13 +26,15 @@ const FIELDS: Readonly<Record<DestinationKind, readonly string[]>> = {
     'partMiB',
   ],
   supabase: ['url', 'serviceRoleKey', 'bucket', 'prefix'],
+  rclone: ['remote', 'rcloneConfig'],
 };
 const NEEDED: Readonly<Record<DestinationKind, readonly string[]>> = {
   local: ['folder'],
   s3: ['bucket', 'accessKeyId', 'secretAccessKey'],
   supabase: ['url', 'serviceRoleKey'],
+  rclone: ['remote', 'rcloneConfig'],
 };
-const SECRETS = ['secretAccessKey', 'serviceRoleKey'];
+const SECRETS = ['secretAccessKey', 'serviceRoleKey', 'rcloneConfig'];
 /** Where a destination is, and the secret that is sent there. */
 export const ADDRESSES = [
   ['endpoint', 'secretAccessKey'],
@@ -66,5 +69,13 @@ export function valuesOf(
   const missing = NEEDED[kind].filter((name) => config[name] === undefined && secrets[name] === undefined);
   if (missing.length > 0)
     throw Errors.validation(Object.fromEntries(missing.map((name) => [name, `is needed for kind ${kind}`])));
+  if (kind === 'rclone') checkRemote(String(config['remote']), secrets['rcloneConfig'] ?? '');
   return { config, secrets };
+}
+
+/** The remote must be one that the configuration describes, and not describe another one itself. @throws VALIDATION_ERROR */
+function checkRemote(remote: string, rcloneConfig: string): void {
+  const name = remote.slice(0, remote.indexOf(':'));
+  const sections = [...rcloneConfig.matchAll(/^\[(.+)\]\s*$/gm)].map(([, section]) => section);
+  if (!sections.includes(name)) throw Errors.validation({ remote: `names "${name}", and rcloneConfig has no section [${name}]` });
 }

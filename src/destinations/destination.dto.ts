@@ -4,7 +4,10 @@ import { DESTINATION_KINDS, type DestinationKind } from './destination.js';
 
 const SSE = ['AES256', 'aws:kms'] as const;
 
-/** A new destination: `bucket` and credentials for s3, `url` and `serviceRoleKey` for supabase, `folder` for local. */
+/**
+ * A new destination: `bucket` and credentials for s3, `url` and `serviceRoleKey` for supabase, `remote` and
+ * `rcloneConfig` for rclone, `folder` for local.
+ */
 export class CreateDestinationDto {
   /** Name, unique in the organization. */
   @IsString()
@@ -14,7 +17,10 @@ export class CreateDestinationDto {
   })
   name!: string;
 
-  /** s3 is every S3-compatible bucket; local is a folder of its own below DATA_DIR/destinations, where a volume can be mounted. */
+  /**
+   * s3 is every S3-compatible bucket; supabase the Storage of a project; rclone every remote that the program rclone knows, for the
+   * instance's owner; local a folder of its own below DATA_DIR/destinations, where a volume can be mounted.
+   */
   @IsIn(DESTINATION_KINDS)
   @ApiProperty({ enum: DESTINATION_KINDS })
   kind!: DestinationKind;
@@ -50,6 +56,21 @@ export class CreateDestinationDto {
   @IsString()
   @MaxLength(2048)
   url?: string;
+
+  /** Remote and folder, such as `drive:backups`; for rclone. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(1000)
+  @Matches(/^[A-Za-z0-9_][A-Za-z0-9_ .+@-]*:[^\n\0]*$/, {
+    message: 'remote must be the name of a remote, a colon and a folder, such as drive:backups',
+  })
+  remote?: string;
+
+  /** Content of the rclone.conf that describes the remote (`rclone config show`); for rclone. Encrypted in the catalog, and never given back. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 100_000)
+  rcloneConfig?: string;
 
   /** Service role key or secret key of the project; for supabase. Encrypted in the catalog, and never given back. */
   @IsOptional()
@@ -106,7 +127,7 @@ export class CreateDestinationDto {
 
 /** What is to change; fields left out stay as they are. The kind, and where it lies, can't change: backups lie there. */
 export class UpdateDestinationDto extends PartialType(
-  OmitType(CreateDestinationDto, ['kind', 'bucket', 'prefix', 'folder'] as const),
+  OmitType(CreateDestinationDto, ['kind', 'bucket', 'prefix', 'folder', 'remote'] as const),
 ) {}
 
 /** What the last test found. */

@@ -1,5 +1,5 @@
 /** Kinds of destinations. */
-export const DESTINATION_KINDS = ['local', 's3', 'supabase'] as const;
+export const DESTINATION_KINDS = ['local', 's3', 'supabase', 'rclone'] as const;
 export type DestinationKind = (typeof DESTINATION_KINDS)[number];
 
 /** Id and name of the destination that always exists: the local folder `DATA_DIR/backups`. */

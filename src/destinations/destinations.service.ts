@@ -2,7 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { Changes } from '../audit/changes.js';
 import type { Identity } from '../auth/identity.js';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
-import { Errors } from '../common/errors.js';
+import { ApiError, Errors } from '../common/errors.js';
 import { newId } from '../common/identifiers.js';
 import { OutboundError } from '../common/outbound/outbound-error.js';
 import { OutboundHttp } from '../common/outbound/outbound-http.js';
@@ -72,6 +72,7 @@ export class DestinationsService {
   /** @throws VALIDATION_ERROR, CONFLICT when the name is taken */
   async create(caller: Identity, dto: CreateDestinationDto): Promise<DestinationRow> {
     if (dto.name === DEFAULT_DESTINATION) throw Errors.conflict('The name "local" belongs to the local folder; choose another.');
+    mayUse(caller, dto.kind);
     const existing = await this.destinations.list(caller.organizationId);
     if (existing.length >= MOST_OF_ONE_ORGANIZATION)
       throw Errors.conflict(`An organization has ${MOST_OF_ONE_ORGANIZATION} destinations at most; delete one first.`);
@@ -97,6 +98,7 @@ export class DestinationsService {
   async update(caller: Identity, idOrName: string, dto: UpdateDestinationDto): Promise<DestinationRow> {
     refuseLocal(idOrName);
     const old = await this.get(caller.organizationId, idOrName);
+    mayUse(caller, old.kind);
     const changed = Object.keys(dto).filter((name) => dto[name as keyof UpdateDestinationDto] !== undefined);
     if (old.made_by_setting !== null && changed.some((name) => name !== 'isDefault'))
       throw Errors.conflict(`The destination is made by the setting ${old.made_by_setting} and its siblings; change those.`);
@@ -161,6 +163,15 @@ export class DestinationsService {
   private seal(id: string, secrets: DestinationSecrets): string | null {
     return Object.keys(secrets).length === 0 ? null : this.secrets.seal(JSON.stringify(secrets), secretsOwner(id));
   }
+}
+
+/** rclone goes wherever its configuration leads it, and may run what that names: who writes it acts as the server. @throws FORBIDDEN */
+function mayUse({ instanceOwner }: Identity, kind: string): void {
+  if (kind !== 'rclone' || instanceOwner) return;
+  throw new ApiError(
+    'FORBIDDEN',
+    "Only the instance's owner may set up destinations of kind rclone: their configuration can reach everything that the server can.",
+  );
 }
 
 function refuseLocal(idOrName: string): void {

@@ -5,6 +5,7 @@ import { Settings } from '../config/settings.js';
 import { EngineError } from '../engine/errors.js';
 import { ArtifactStore } from '../engine/store/artifact-store.js';
 import { LocalStore } from '../engine/store/local-store.js';
+import { type RcloneConfig, RcloneStore } from '../engine/store/rclone-store.js';
 import type { S3Config } from '../engine/store/s3-config.js';
 import { S3Store } from '../engine/store/s3-store.js';
 import { type SupabaseConfig, SupabaseStore } from '../engine/store/supabase-store.js';
@@ -89,6 +90,8 @@ export class Stores {
         return new S3Store({ ...(this.configOf(row) as unknown as S3Config), ...this.lookupFor(row, 'endpoint') });
       case 'supabase':
         return new SupabaseStore({ ...supabaseConfigOf(this.configOf(row)), ...this.lookupFor(row, 'url') });
+      case 'rclone':
+        return new RcloneStore(this.configOf(row) as unknown as RcloneConfig);
     }
   }
 

@@ -32,6 +32,8 @@ import { type RunningProgram, startProgram } from './postgres/run-program.js';
 import { checkPinnedSettings, PINNED_SETTINGS } from './postgres/settings.js';
 import { withStatementLimit } from './postgres/statement-limit.js';
 import { type Progress, ProgressMeter } from './progress.js';
+import { packStorage, type StorageSource } from './storage/pack-storage.js';
+import type { StorageSummary } from './storage/storage-objects.js';
 import type { ArtifactStore } from './store/artifact-store.js';
 import type { StagingStore } from './store/tee-store.js';
 import { attemptPrefix, backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './store/layout.js';
@@ -51,9 +53,11 @@ export interface BackupRequest {
     statementTimeoutMs: number;
     maxRunMs: number;
     configPaths: readonly string[];
+    /** The Storage of the project, for the component `storage`. */
+    storage?: StorageSource;
   };
   type: 'full' | 'database' | 'config';
-  components: readonly ('database' | 'config')[];
+  components: readonly ('database' | 'storage' | 'config')[];
   compress: boolean;
   /** Folders that configPaths may name. */
   configRoots: readonly string[];
@@ -125,6 +129,7 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
   const writing: Writing = { request, prefix: attemptPrefix(ids, request.attempt), programs, meter };
   const artifacts: ManifestArtifact[] = [];
   const dump = request.components.includes('database') ? await dumpDatabase(writing, artifacts, inspection.encoding) : undefined;
+  const storage = request.components.includes('storage') ? await dumpStorage(writing, artifacts) : undefined;
   if (request.components.includes('config')) await dumpConfig(writing, configPaths, artifacts);
   meter.begin('manifest');
   const tables = dump?.tables ?? [];
@@ -136,7 +141,7 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
     type: request.type,
     source: {
       name: source.name,
-      kind: 'postgres',
+      kind: source.storage ? 'supabase' : 'postgres',
       database: source.connection.database,
       serverVersion: inspection.serverVersion,
       encoding: inspection.encoding,
@@ -154,14 +159,22 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
       schemas: [...source.excludeSchemas],
       tables: source.excludeTables.map(({ schema, name }) => `${quoteName(schema)}.${quoteName(name)}`),
     },
-    omissions: dump?.omissions ?? [],
+    omissions: [...(dump?.omissions ?? []), ...(storage?.omissions ?? [])],
     dump: dump ? { startedAt: dump.startedAt.toISOString(), finishedAt: dump.finishedAt.toISOString() } : null,
     components: [...request.components],
     artifacts,
     totals: { tableCount: tables.length, rowCount: tables.reduce((rows, table) => rows + table.rows, 0) },
     largeObjects: { count: dump?.largeObjects?.count ?? 0, bytes: dump?.largeObjects?.bytes ?? 0 },
+    storage: storage ? countsOf(storage.summary) : null,
     recipients: [...request.recipients],
-    tables: await sealTables({ tables, largeObjectsSha256: dump?.largeObjects?.sha256 ?? null }, request.recipients),
+    tables: await sealTables(
+      {
+        tables,
+        largeObjectsSha256: dump?.largeObjects?.sha256 ?? null,
+        storageSha256: storage?.summary.sha256 ?? null,
+      },
+      request.recipients,
+    ),
   };
   const manifestBytes = encodeManifest(manifest);
   return {
@@ -339,6 +352,23 @@ async function dumpConfig(writing: Writing, configPaths: readonly string[], arti
   const settings = await withClient(source.connection, session, (client) => collectDatabaseConfig(client));
   const generated = [{ name: 'database-config.json', content: `${JSON.stringify(settings, null, 2)}\n` }];
   await addArtifact(writing, artifacts, 'config', 'config.tar', packConfig(generated, configPaths, signal));
+}
+
+async function dumpStorage(
+  writing: Writing,
+  artifacts: ManifestArtifact[],
+): Promise<{ summary: StorageSummary; omissions: Omission[] }> {
+  const { source, signal } = writing.request;
+  if (!source.storage) throw new Error('The source has no storage');
+  const { meter } = writing;
+  meter.begin('storage');
+  const packed = packStorage(source.storage, signal);
+  await addArtifact(writing, artifacts, 'storage', 'storage.tar', packed.stream, { onBytes: (bytes) => meter.passed(bytes) });
+  return packed.result();
+}
+
+function countsOf({ buckets, objects, bytes }: StorageSummary): NonNullable<Manifest['storage']> {
+  return { buckets, objects, bytes };
 }
 
 /** How the bytes of one artifact are treated on their way. */

@@ -132,7 +132,8 @@ async function addContent(
   header: object & { name: string },
   signal: AbortSignal,
 ): Promise<void> {
-  if (size === 0) return added((done) => tar.entry({ ...header, size: 0 }, done));
+  // Without content of its own, an entry would wait to be written to.
+  if (size === 0) return added((done) => tar.entry({ ...header, size: 0 }, '', done));
   const entry = tar.entry({ ...header, size });
   if (!entry) throw new Error('the tar stream was destroyed');
   try {

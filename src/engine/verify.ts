@@ -8,6 +8,7 @@ import { openTables } from './artifact/sealed-tables.js';
 import { drill, type DrillOutcome } from './drill.js';
 import { EngineError } from './errors.js';
 import { type Progress, ProgressMeter } from './progress.js';
+import { summarizeStorage } from './storage/check-storage.js';
 import type { ArtifactStore } from './store/artifact-store.js';
 import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
 
@@ -178,10 +179,16 @@ async function proveReadable(request: VerifyRequest, manifest: Manifest, meter: 
   let before = 0;
   for (const artifact of manifest.artifacts) {
     const isDump = artifact.name.startsWith('database.dump');
-    await prove(2, isDump ? `${artifact.name} tables` : `${artifact.name} content`, async () => {
-      const onBytes = (bytes: number) => meter.passed(before + bytes);
-      return isDump ? readDump(request, manifest, artifact, onBytes) : readPlain(request, artifact, onBytes);
-    });
+    const isStorage = artifact.component === 'storage';
+    await prove(
+      2,
+      isDump ? `${artifact.name} tables` : isStorage ? `${artifact.name} objects` : `${artifact.name} content`,
+      async () => {
+        const onBytes = (bytes: number) => meter.passed(before + bytes);
+        if (isStorage) return readStorage(request, manifest, artifact, onBytes);
+        return isDump ? readDump(request, manifest, artifact, onBytes) : readPlain(request, artifact, onBytes);
+      },
+    );
     before += artifact.plainBytes;
   }
 }
@@ -255,6 +262,19 @@ async function readDump(
   if (tables.length !== expected.length) throw differs(`it holds ${tables.length} tables instead of ${expected.length}`);
   if ((largeObjects?.sha256 ?? null) !== largeObjectsSha256) throw differs('its large objects are not those of the manifest');
   return `${tables.length} tables, ${tables.reduce((rows, table) => rows + table.rows, 0)} rows, ${largeObjects?.count ?? 0} large objects equal the manifest`;
+}
+
+async function readStorage(
+  request: VerifyRequest,
+  manifest: Manifest,
+  artifact: ManifestArtifact,
+  onBytes: (bytes: number) => void,
+): Promise<string> {
+  const { storageSha256 } = await openTables(manifest, request.identities);
+  const found = await summarizeStorage(await open(request, artifact), onBytes);
+  if (found.objects !== manifest.storage?.objects || found.bytes !== manifest.storage.bytes || found.sha256 !== storageSha256)
+    throw differs('its buckets and objects are not those of the manifest');
+  return `${found.objects} objects of ${found.buckets} buckets, ${found.bytes} bytes, equal the manifest`;
 }
 
 async function fits(identities: readonly string[], recipients: readonly string[]): Promise<boolean> {

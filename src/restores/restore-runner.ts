@@ -18,6 +18,7 @@ import { RestoreTargets } from './restore-targets.js';
 import { toRestore } from './restore-view.js';
 import { type RestoreRow, RestoresRepository } from './restores.repository.js';
 import { SafetyBackups } from './safety-backups.js';
+import { isOfStorage, StorageRestores } from './storage-restores.js';
 
 /** Does the restores that were queued. */
 @Injectable()
@@ -33,11 +34,13 @@ export class RestoreRunner implements RunHandler {
     private readonly planner: RestorePlanner,
     private readonly safety: SafetyBackups,
     private readonly cache: CacheService,
+    private readonly storage: StorageRestores,
   ) {}
 
   async run(run: HeldRun): Promise<void> {
     const restore = await this.row(run.id);
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
+    if (isOfStorage(restore)) return this.runStorage(run, restore, backup);
     const target = await this.targets.resolve(backup, restore);
     const request = await this.requestOf(run, restore, backup, target);
     if (run.attempt > 1) {
@@ -49,6 +52,12 @@ export class RestoreRunner implements RunHandler {
     await this.dropLeftovers(target);
     if (target.mode === 'in-place') await this.safety.ensure(run, restore);
     await this.finish(run, await restoreBackup(request));
+  }
+
+  /** Whatever a dead attempt has put there is what this one puts there again. */
+  private async runStorage(run: HeldRun, restore: RestoreRow, backup: BackupRow): Promise<void> {
+    if (restore.target.mode === 'in-place') await this.safety.ensure(run, restore);
+    await this.finish(run, await this.storage.run(run, restore, backup));
   }
 
   private async requestOf(run: HeldRun, restore: RestoreRow, backup: BackupRow, target: RestoreTarget): Promise<RestoreRequest> {
@@ -114,6 +123,7 @@ export class RestoreRunner implements RunHandler {
     const restore = await this.restores.findAnywhere(runId);
     if (!restore) return;
     await this.cache.invalidate(restore.organization_id, ['restores']);
+    if (isOfStorage(restore)) return;
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
     await cleanUpRestore(runId, await this.targets.resolve(backup, restore));
   }

@@ -27,6 +27,8 @@ export class RestoreTargets {
   /** The target of a request. @throws VALIDATION_ERROR that names the field */
   async of(backup: BackupRow, restoreId: string, dto: RestoreTargetDto): Promise<RestoreTarget> {
     refuseForeignFields(dto);
+    if (dto.serviceRoleKey !== undefined)
+      throw Errors.validation({ 'target.serviceRoleKey': 'belongs to the component storage' });
     switch (dto.mode) {
       case 'new-database':
         return { mode: dto.mode, server: await this.sourceOf(backup), database: databaseName(dto.database) };
@@ -89,7 +91,8 @@ export class RestoreTargets {
     return this.sources.connectionOf(await this.sources.get(backup.organization_id, backup.source_id ?? ''));
   }
 
-  private assertConfirmed(backup: BackupRow, confirm: string | undefined): void {
+  /** @throws VALIDATION_ERROR unless the source's name was typed */
+  assertConfirmed(backup: BackupRow, confirm: string | undefined): void {
     if (confirm === backup.source_name) return;
     throw Errors.validation({
       'target.confirm': `must be the name of the source that is overwritten, ${JSON.stringify(backup.source_name)}`,
@@ -126,9 +129,16 @@ export function selectionOf({
   };
 }
 
-const MODE_OF_FIELD = { database: 'new-database', url: 'url', confirm: 'in-place', keepPreviousHours: 'swap' } as const;
+const MODE_OF_FIELD = {
+  database: 'new-database',
+  url: 'url',
+  serviceRoleKey: 'url',
+  confirm: 'in-place',
+  keepPreviousHours: 'swap',
+} as const;
 
-function refuseForeignFields(dto: RestoreTargetDto): void {
+/** @throws VALIDATION_ERROR for a field of another mode */
+export function refuseForeignFields(dto: RestoreTargetDto): void {
   for (const [field, mode] of Object.entries(MODE_OF_FIELD)) {
     if (dto.mode !== mode && dto[field as keyof typeof MODE_OF_FIELD] !== undefined)
       throw Errors.validation({ [`target.${field}`]: `belongs to mode ${mode}` });
@@ -146,6 +156,6 @@ function databaseName(database: string | undefined): string {
 }
 
 /** What a restore's sealed URL is bound to. */
-function urlOf(restoreId: string): string {
+export function urlOf(restoreId: string): string {
   return `restore:${restoreId}:url`;
 }

@@ -3,7 +3,6 @@ import { Type } from 'class-transformer';
 import {
   ArrayMaxSize,
   ArrayNotEmpty,
-  ArrayUnique,
   IsArray,
   IsBoolean,
   IsDefined,
@@ -23,8 +22,9 @@ import { RunDto } from '../jobs/run.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 import { RESTORE_MODES, type RestoreMode, RestoreModesDto } from '../sources/restore-modes.dto.js';
 
-/** Components that can be restored into a database. */
-const RESTORABLE_COMPONENTS = ['database'] as const;
+/** Components that can be restored. */
+const RESTORABLE_COMPONENTS = ['database', 'storage'] as const;
+export type RestorableComponent = (typeof RESTORABLE_COMPONENTS)[number];
 
 /** Where to restore to. */
 export class RestoreTargetDto {
@@ -32,6 +32,7 @@ export class RestoreTargetDto {
    * `new-database`: a database that does not exist yet, on the source's server. `url`: an empty database anywhere. `swap`: the source's
    * database, replaced by one that is built beside it and checked first. `in-place`: the source's database itself, in one transaction,
    * after a safety backup. `side-schema`: chosen tables in a new schema of the source's database, beside the living ones.
+   * The component `storage` goes by `in-place` into the source's own project, and by `url` into any other.
    */
   @IsIn(RESTORE_MODES)
   @ApiProperty({ enum: RESTORE_MODES })
@@ -44,12 +45,21 @@ export class RestoreTargetDto {
   @ApiPropertyOptional()
   database?: string;
 
-  /** postgresql://user:password@host:5432/database of an empty database; for mode url; never given back. */
+  /**
+   * postgresql://user:password@host:5432/database of an empty database, or, for the component `storage`, the URL of a Supabase project;
+   * for mode url; never given back.
+   */
   @ValidateIf((target: RestoreTargetDto) => target.mode === 'url' || target.url !== undefined)
   @IsString()
   @MaxLength(2000)
   @ApiPropertyOptional()
   url?: string;
+
+  /** Service role key of the project; for the component `storage` in mode url; never given back. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 2000)
+  serviceRoleKey?: string;
 
   /** Hours that the replaced database is kept under another name; for mode swap. */
   @IsOptional()
@@ -73,14 +83,14 @@ export class CreateRestoreDto {
   @Type(() => RestoreTargetDto)
   target!: RestoreTargetDto;
 
-  /** Which components; `database` when left out. */
+  /** Which component: `database` (when left out) or `storage`; one restore takes one of them. */
   @IsOptional()
   @IsArray()
   @ArrayNotEmpty()
-  @ArrayUnique()
+  @ArrayMaxSize(1, { message: 'components must name one component; restore the other by a restore of its own' })
   @IsIn(RESTORABLE_COMPONENTS, { each: true })
   @ApiPropertyOptional({ enum: RESTORABLE_COMPONENTS, isArray: true })
-  components?: 'database'[];
+  components?: RestorableComponent[];
 
   /** Exact names of schemas: only these. */
   @IsOptional()
@@ -194,7 +204,7 @@ export class RestoreSpaceDto {
 export class RestorePlanDto extends RestoreModesDto {
   /** Whether the restore can be done as asked for. */
   ok!: boolean;
-  /** Objects that would be made, by kind. */
+  /** Objects that would be made, by kind; for the component `storage`, its buckets and objects. */
   @ApiProperty({ type: 'object', additionalProperties: { type: 'integer' } })
   objects!: Record<string, number>;
   tables!: number;

@@ -9,10 +9,20 @@ import { RestoresController } from './restores.controller.js';
 import { RestoresRepository } from './restores.repository.js';
 import { RestoresService } from './restores.service.js';
 import { SafetyBackups } from './safety-backups.js';
+import { StorageRestores } from './storage-restores.js';
 
 @Module({
   imports: [BackupsModule, SourcesModule],
   controllers: [RestoresController],
-  providers: [RestoresService, RestoresRepository, RestoreTargets, RestorePlanner, RestoreRunner, SafetyBackups, KeptDatabases],
+  providers: [
+    RestoresService,
+    RestoresRepository,
+    RestoreTargets,
+    StorageRestores,
+    RestorePlanner,
+    RestoreRunner,
+    SafetyBackups,
+    KeptDatabases,
+  ],
 })
 export class RestoresModule {}

@@ -15,6 +15,7 @@ import { RestorePlanner } from './restore-planner.js';
 import { RestoreTargets } from './restore-targets.js';
 import type { CreateRestoreDto, ListRestoresDto } from './restore.dto.js';
 import { type RestoreRow, RestoresRepository } from './restores.repository.js';
+import { isOfStorage, StorageRestores } from './storage-restores.js';
 
 const ID = timedIdPattern('restore');
 
@@ -30,6 +31,7 @@ export class RestoresService {
     private readonly catalog: Catalog,
     private readonly runs: RunControl,
     private readonly changes: Changes,
+    private readonly storage: StorageRestores,
   ) {}
 
   async list(caller: Identity, filter: ListRestoresDto): Promise<Page<RestoreRow>> {
@@ -46,18 +48,18 @@ export class RestoresService {
 
   /** What a restore would do; changes nothing. */
   async plan(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestorePlan> {
-    const backup = await this.restorable(caller, backupId);
+    const backup = await this.restorable(caller, backupId, dto);
+    if (isOfStorage(dto)) return this.storage.plan(backup, dto);
     return this.planner.plan(backup, await this.targets.of(backup, newTimedId('restore', new Date()), dto.target), dto);
   }
 
   /** Looks at the target first, so that what can't work is refused at once; then queues the restore. */
   async create(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestoreRow> {
-    const backup = await this.restorable(caller, backupId);
+    const backup = await this.restorable(caller, backupId, dto);
     const id = newTimedId('restore', new Date());
-    const target = await this.targets.of(backup, id, dto.target);
-    const { problems } = await this.planner.plan(backup, target, dto);
-    if (problems.length > 0) throw Errors.precondition(problems.join(' '));
-    const { column, sealedUrl } = this.targets.stored(id, target, dto);
+    const { column, sealedUrl } = isOfStorage(dto)
+      ? await this.storage.prepare(backup, id, dto)
+      : await this.prepare(backup, id, dto);
     const row = await this.catalog.transaction(async (trx) => {
       if (!(await this.runs.lock(trx, 'backup', backupId))) throw Errors.notFound('backup', backupId);
       const inserted = await this.restores.insert(trx, {
@@ -78,9 +80,19 @@ export class RestoresService {
     return row;
   }
 
+  /** @throws PRECONDITION_FAILED when it can't work */
+  private async prepare(backup: BackupRow, id: string, dto: CreateRestoreDto) {
+    const target = await this.targets.of(backup, id, dto.target);
+    const { problems } = await this.planner.plan(backup, target, dto);
+    if (problems.length > 0) throw Errors.precondition(problems.join(' '));
+    return this.targets.stored(id, target, dto);
+  }
+
   /** Takes a swap back: the database that it replaced gets its name again. */
   async revert(caller: Identity, id: string): Promise<RestoreRow> {
     const restore = await this.get(caller.organizationId, id);
+    if (restore.components.includes('storage'))
+      throw Errors.conflict("A restore of a project's Storage can't be taken back; restore the safety backup that it made.");
     const backup = await this.backups.get(caller.organizationId, restore.backup_id);
     const kept = await this.kept.revert(restore, await this.targets.resolve(backup, restore));
     await this.catalog.transaction(async (trx) => {
@@ -91,14 +103,15 @@ export class RestoresService {
     return this.get(caller.organizationId, id);
   }
 
-  private async restorable(caller: Identity, backupId: string): Promise<BackupRow> {
+  private async restorable(caller: Identity, backupId: string, { components }: CreateRestoreDto): Promise<BackupRow> {
     const backup = await this.backups.get(caller.organizationId, backupId);
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be restored.`);
     refuseExternal(backup);
-    if (backup.components.includes('database')) return backup;
+    const [wanted = 'database'] = components ?? [];
+    if (backup.components.includes(wanted)) return backup;
     throw Errors.precondition(
-      `The backup ${backupId} is of type ${backup.type} and has no component database; its files can be downloaded.`,
+      `The backup ${backupId} is of type ${backup.type} and has no component ${wanted}; its files can be downloaded.`,
     );
   }
 

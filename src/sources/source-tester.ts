@@ -9,6 +9,7 @@ import { chooseClientPrograms, findClientPrograms } from '../engine/postgres/cli
 import { withClient } from '../engine/postgres/client.js';
 import type { PgConnection } from '../engine/postgres/connection.js';
 import { inspectSource, lockShortage, type SourceInspection } from '../engine/postgres/inspect-source.js';
+import { countBuckets } from '../engine/storage/pack-storage.js';
 import type { SourceTestDto } from './source.dto.js';
 import { modesOf } from '../engine/restore-modes.js';
 import { exclusionsOf } from './source-values.js';
@@ -39,6 +40,8 @@ export class SourceTester {
     await this.noteServerVersion(row, inspection.serverVersion);
     const program = await this.clientProgram(inspection.serverMajor);
     const problems = [...program.problems, ...problemsOf(inspection), ...(await this.fileProblems(row.options.configPaths))];
+    const storage = await this.storage(row, signal);
+    problems.push(...storage.problems);
     const modes = await modesOf(connection, { applicationName: 'backstay:inspect', signal });
     return {
       ...modes,
@@ -46,6 +49,7 @@ export class SourceTester {
       serverVersion: inspection.serverVersion,
       sizeBytes: inspection.sizeBytes,
       tableCount: inspection.tableCount,
+      bucketCount: storage.bucketCount,
       extensions: inspection.extensions.map(({ name, version }) => ({ name, version })),
       clientProgram: program.name,
       missingPrivileges: inspection.missingPrivileges,
@@ -57,6 +61,18 @@ export class SourceTester {
       ],
       durationMs: Math.round(performance.now() - begun),
     };
+  }
+
+  private async storage(row: SourceRow, signal: AbortSignal): Promise<{ bucketCount: number | null; problems: string[] }> {
+    if (row.kind !== 'supabase') return { bucketCount: null, problems: [] };
+    try {
+      const access = this.sources.storageOf(row);
+      if (!access) return { bucketCount: null, problems: ['The project has no URL or key; give the source both.'] };
+      return { bucketCount: await countBuckets(access, signal), problems: [] };
+    } catch (error) {
+      if (error instanceof EngineError) return { bucketCount: null, problems: [`${error.message} ${error.hint}`] };
+      throw error;
+    }
   }
 
   /** Keeps what the source's server said of its version. */

@@ -3,7 +3,7 @@ import { ApiError, Errors } from '../common/errors.js';
 import { assertConfigPaths } from '../engine/config-files.js';
 import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl, type PgConnection, type TlsMode, validateConnection } from '../engine/postgres/connection.js';
-import type { CreateSourceDto } from './source.dto.js';
+import type { CreateSourceDto, SourceKind } from './source.dto.js';
 
 const HOUR_MS = 3_600_000;
 
@@ -59,6 +59,39 @@ function tlsOf(tls: { mode: TlsMode; ca?: string }): PgConnection['tls'] {
   return tls.ca === undefined ? { mode: tls.mode } : { mode: tls.mode, ca: tls.ca };
 }
 
+/** A Supabase project, as a request names it. */
+export interface ProjectValues {
+  url: string;
+  serviceRoleKey: string;
+}
+
+const OF_SUPABASE = ['supabaseUrl', 'serviceRoleKey', 'excludeBuckets'] as const;
+
+/**
+ * The project of a request, over what is stored when it changes a source; null for other kinds.
+ * @throws ApiError VALIDATION_ERROR for fields of another kind, for what is missing, and for a new address without its key
+ */
+export function projectOf(
+  kind: SourceKind,
+  input: Pick<CreateSourceDto, (typeof OF_SUPABASE)[number]>,
+  stored: ProjectValues | null,
+): ProjectValues | null {
+  if (kind !== 'supabase') {
+    const foreign = OF_SUPABASE.filter((name) => input[name] !== undefined);
+    if (foreign.length > 0)
+      throw Errors.validation(Object.fromEntries(foreign.map((name) => [name, 'belongs to kind supabase'])));
+    return null;
+  }
+  const [url, serviceRoleKey] = [input.supabaseUrl ?? stored?.url, input.serviceRoleKey ?? stored?.serviceRoleKey];
+  const missing = [...(url ? [] : ['supabaseUrl']), ...(serviceRoleKey ? [] : ['serviceRoleKey'])];
+  if (!url || !serviceRoleKey)
+    throw Errors.validation(Object.fromEntries(missing.map((name) => [name, 'is needed for kind supabase'])));
+  // A stored key must not be sent to where somebody else leads it.
+  if (stored && url !== stored.url && input.serviceRoleKey === undefined)
+    throw Errors.validation({ serviceRoleKey: 'must be given again when supabaseUrl changes' });
+  return { url, serviceRoleKey };
+}
+
 /** The request's options over what is stored. */
 export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions): SourceOptions {
   input.excludeTables?.forEach((table) => parseTableName(table));
@@ -69,6 +102,7 @@ export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions):
     lockTimeoutMs: input.lockTimeoutMs ?? stored.lockTimeoutMs,
     statementTimeoutMs: input.statementTimeoutMs ?? stored.statementTimeoutMs,
     maxRunMs: input.maxRunMs ?? stored.maxRunMs,
+    excludeBuckets: input.excludeBuckets ?? stored.excludeBuckets ?? [],
     alerts: { ...stored.alerts, ...given(input.alerts) },
     targets: { ...stored.targets, ...given(input.targets) },
   };

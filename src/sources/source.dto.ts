@@ -20,7 +20,7 @@ import { RestoreModesDto } from './restore-modes.dto.js';
 import { TLS_MODES, type TlsMode } from '../engine/postgres/connection.js';
 
 /** Kinds of sources. */
-const SOURCE_KINDS = ['postgres'] as const;
+const SOURCE_KINDS = ['postgres', 'supabase'] as const;
 export type SourceKind = (typeof SOURCE_KINDS)[number];
 
 const HOUR_MS = 3_600_000;
@@ -94,7 +94,7 @@ export class CreateSourceDto {
   })
   name!: string;
 
-  /** What it is. */
+  /** `supabase` is a project: its database, and its Storage with `supabaseUrl` and `serviceRoleKey`. */
   @IsOptional()
   @IsIn(SOURCE_KINDS)
   @ApiProperty({ enum: SOURCE_KINDS, required: false, default: 'postgres' })
@@ -136,6 +136,26 @@ export class CreateSourceDto {
   @IsString()
   @MaxLength(1000)
   password?: string;
+
+  /** URL of the project, such as https://abcdefghijklmnopqrst.supabase.co; for kind supabase. https, unless OUTBOUND_ALLOW lists it. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(2048)
+  supabaseUrl?: string;
+
+  /** Service role key or secret key of the project; for kind supabase; never given back. */
+  @IsOptional()
+  @IsString()
+  @Length(1, 2000)
+  serviceRoleKey?: string;
+
+  /** Exact names of buckets to leave out; for kind supabase. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(1000)
+  @IsString({ each: true })
+  @Length(1, 100, { each: true })
+  excludeBuckets?: string[];
 
   /** How the connection is secured; `prefer` when left out. */
   @IsOptional()
@@ -216,6 +236,12 @@ export class SourceDto {
   user!: string;
   /** Whether a password is stored. */
   hasPassword!: boolean;
+  /** URL of the Supabase project; null for other kinds. */
+  @ApiProperty({ type: String, nullable: true })
+  supabaseUrl!: string | null;
+  /** Whether a service role key is stored. */
+  hasServiceRoleKey!: boolean;
+  excludeBuckets!: string[];
   tls!: SourceTlsDto;
   configPaths!: string[];
   excludeSchemas!: string[];
@@ -246,6 +272,9 @@ export class SourceTestDto extends RestoreModesDto {
   /** Size of the database on the server's disk, in bytes. */
   sizeBytes!: number;
   tableCount!: number;
+  /** Buckets of the project's Storage; null for other kinds, and where they could not be listed. */
+  @ApiProperty({ type: Number, nullable: true })
+  bucketCount!: number | null;
   extensions!: ExtensionDto[];
   /** The client program that a backup would use, such as `pg_dump 15.20`. */
   @ApiProperty({ type: String, nullable: true })

@@ -13,6 +13,8 @@ export interface SourceValues {
   database: string;
   username: string;
   sealed_password: string | null;
+  supabase_url: string | null;
+  sealed_service_role_key: string | null;
   tls: { mode: string; ca?: string };
   options: SourceOptions;
 }
@@ -83,6 +85,17 @@ export class SourcesRepository {
       .executeTakeFirst();
   }
 
+  /** What kind of source each of these is. */
+  async kinds(trx: Trx, ids: readonly string[]): Promise<Map<string, string>> {
+    if (ids.length === 0) return new Map();
+    const rows = await trx
+      .selectFrom('sources')
+      .select(['id', 'kind'])
+      .where('id', 'in', [...ids])
+      .execute();
+    return new Map(rows.map(({ id, kind }) => [id, kind]));
+  }
+
   async setServerVersion(organizationId: string, id: string, version: string): Promise<void> {
     await this.catalog.db
       .updateTable('sources')
@@ -107,7 +120,7 @@ export class SourcesRepository {
   async markDeleted(trx: Trx, organizationId: string, id: string): Promise<string[]> {
     await trx
       .updateTable('sources')
-      .set({ deleted_at: sql<Date>`now()`, sealed_password: null })
+      .set({ deleted_at: sql<Date>`now()`, sealed_password: null, sealed_service_role_key: null })
       .where('organization_id', '=', organizationId)
       .where('id', '=', id)
       .execute();

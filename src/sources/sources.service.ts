@@ -1,16 +1,27 @@
 import { Injectable } from '@nestjs/common';
 import { Changes } from '../audit/changes.js';
 import type { Identity } from '../auth/identity.js';
-import { Catalog } from '../catalog/catalog.js';
+import { Catalog, type Trx } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import type { PagingDto } from '../common/http/paging.dto.js';
 import { newId } from '../common/identifiers.js';
+import { OutboundError } from '../common/outbound/outbound-error.js';
+import { OutboundHttp } from '../common/outbound/outbound-http.js';
 import { Settings } from '../config/settings.js';
+import { EngineError } from '../engine/errors.js';
 import type { PgConnection } from '../engine/postgres/connection.js';
+import type { SupabaseAccess } from '../engine/supabase/storage-client.js';
 import { SecretBox } from '../keys/secret-box.js';
-import { checkConfigPaths, connectionOf, DEFAULT_SOURCE_OPTIONS, optionsOf } from './source-values.js';
-import type { CreateSourceDto, UpdateSourceDto } from './source.dto.js';
+import {
+  checkConfigPaths,
+  connectionOf,
+  DEFAULT_SOURCE_OPTIONS,
+  optionsOf,
+  type ProjectValues,
+  projectOf,
+} from './source-values.js';
+import type { CreateSourceDto, SourceKind, UpdateSourceDto } from './source.dto.js';
 import { type SourceRow, SourcesRepository, type SourceValues } from './sources.repository.js';
 
 /** Databases that are protected, and how to reach them. */
@@ -22,6 +33,7 @@ export class SourcesService {
     private readonly settings: Settings,
     private readonly secrets: SecretBox,
     private readonly changes: Changes,
+    private readonly outbound: OutboundHttp,
   ) {}
 
   async list(caller: Identity, { page, limit }: PagingDto): Promise<Page<SourceRow>> {
@@ -61,7 +73,9 @@ export class SourcesService {
     const connection = connectionOf(dto, undefined, this.settings.allowUnixSockets);
     this.refuseCatalog(connection);
     await checkConfigPaths(dto.configPaths ?? [], this.settings.configRoots);
-    const values = this.valuesOf(id, dto.name, connection, optionsOf(dto, DEFAULT_SOURCE_OPTIONS));
+    const project = projectOf(dto.kind ?? 'postgres', dto, null);
+    await this.checkProject(project);
+    const values = this.valuesOf(id, dto.name, connection, project, optionsOf(dto, DEFAULT_SOURCE_OPTIONS));
     const row = await this.catalog.transaction(async (trx) => {
       const inserted = await this.sources.insert(trx, caller.organizationId, id, values);
       await this.changes.record(trx, caller, 'source.created', id, {
@@ -84,7 +98,9 @@ export class SourcesService {
     );
     this.refuseCatalog(connection);
     await checkConfigPaths(dto.configPaths ?? [], this.settings.configRoots);
-    const values = this.valuesOf(old.id, dto.name ?? old.name, connection, optionsOf(dto, old.options));
+    const project = projectOf(dto.kind ?? (old.kind as SourceKind), dto, this.projectOf(old));
+    await this.checkProject(project);
+    const values = this.valuesOf(old.id, dto.name ?? old.name, connection, project, optionsOf(dto, old.options));
     const row = await this.catalog.transaction(async (trx) => {
       const updated = await this.sources.update(trx, caller.organizationId, old.id, values);
       if (!updated) throw Errors.notFound('source', idOrName);
@@ -122,10 +138,54 @@ export class SourcesService {
     };
   }
 
-  private valuesOf(id: string, name: string, connection: PgConnection, options: SourceValues['options']): SourceValues {
+  /** Kinds of sources, by id. */
+  kinds(trx: Trx, ids: readonly string[]): Promise<Map<string, string>> {
+    return this.sources.kinds(trx, ids);
+  }
+
+  /** How to reach the Storage of a Supabase project; null for other kinds. @throws EngineError STORE_FAILED */
+  storageOf(row: SourceRow): SupabaseAccess | null {
+    const project = this.projectOf(row);
+    return project && this.accessTo(project);
+  }
+
+  /** A project's Storage, over addresses alone that may be reached. @throws EngineError STORE_FAILED */
+  accessTo(project: ProjectValues): SupabaseAccess {
+    try {
+      const lookup = this.outbound.lookupFor(this.outbound.checkUrl(project.url));
+      return { ...project, lookup: lookup as NonNullable<SupabaseAccess['lookup']> };
+    } catch (error) {
+      if (!(error instanceof OutboundError)) throw error;
+      throw new EngineError('STORE_FAILED', error.message, 'Correct the URL of the project, or list it in OUTBOUND_ALLOW.');
+    }
+  }
+
+  private projectOf({ id, supabase_url: url, sealed_service_role_key: sealed }: SourceRow): ProjectValues | null {
+    return url === null || sealed === null ? null : { url, serviceRoleKey: this.secrets.open(sealed, serviceKeyOf(id)) };
+  }
+
+  private async checkProject(project: ProjectValues | null): Promise<void> {
+    if (!project) return;
+    try {
+      await this.outbound.checkTarget(project.url);
+    } catch (error) {
+      if (error instanceof OutboundError) throw Errors.validation({ supabaseUrl: `can't be used: ${error.message}` });
+      throw error;
+    }
+  }
+
+  private valuesOf(
+    id: string,
+    name: string,
+    connection: PgConnection,
+    project: ProjectValues | null,
+    options: SourceValues['options'],
+  ): SourceValues {
     return {
       name,
-      kind: 'postgres',
+      kind: project ? 'supabase' : 'postgres',
+      supabase_url: project?.url ?? null,
+      sealed_service_role_key: project && this.secrets.seal(project.serviceRoleKey, serviceKeyOf(id)),
       host: connection.host,
       port: connection.port,
       database: connection.database,
@@ -144,6 +204,10 @@ export class SourcesService {
       });
     }
   }
+}
+
+function serviceKeyOf(sourceId: string): string {
+  return `source:${sourceId}:service-role-key`;
 }
 
 /** What a source's sealed password is bound to. */

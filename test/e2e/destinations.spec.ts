@@ -315,6 +315,26 @@ describe('a backup in Supabase Storage', () => {
   });
 });
 
+describe('an rclone remote', () => {
+  const rcloneConfig = '[there]\ntype = s3\nsecret_access_key = top-secret\n';
+  const body = { name: 'remote', kind: 'rclone', remote: 'there:folder', rcloneConfig };
+
+  it('is set up by the owner of the instance alone, and its configuration is never shown', async () => {
+    const made = await good(server.api<DestinationDto>('POST', '/api/destinations', body));
+    expect(made).toMatchObject({ kind: 'rclone', hasSecret: true, config: { remote: 'there:folder' } });
+    const rows = await server.foundation.catalog.db.selectFrom('destinations').selectAll().execute();
+    expect(JSON.stringify([made, rows])).not.toContain('top-secret');
+    const key = await server.createKey(['destination:manage']);
+    expect((await server.api('POST', '/api/destinations', { ...body, name: 'x' }, key)).status).toBe(403);
+    expect((await server.api('PUT', '/api/destinations/remote', { rcloneConfig }, key)).status).toBe(403);
+    for (const remote of ['other:folder', ':local:/etc', '-x:y', 'there,type=local:/etc'])
+      expect((await server.api('POST', '/api/destinations', { ...body, name: 'x', remote })).body).toMatchObject({
+        fields: { remote: expect.anything() },
+      });
+    await good(server.api('DELETE', '/api/destinations/remote'));
+  });
+});
+
 // Last: a second server in this process takes the first one's callers.
 describe('S3_BUCKET and SUPABASE_URL', () => {
   it('make destinations that backups go to by default', async () => {

@@ -498,6 +498,7 @@ describe('the component config', () => {
       await mkdir(join(folder, 'etc', 'sub'), { recursive: true });
       await writeFile(join(folder, 'etc', 'app.conf'), 'a = 1\n');
       await writeFile(join(folder, 'etc', 'sub', 'Ünï'), Buffer.from([0, 1, 255]));
+      await writeFile(join(folder, 'etc', 'empty'), '');
       await postgres.current.exec(
         'postgres',
         `CREATE ROLE "chief ""x""" LOGIN CREATEDB PASSWORD 'never-shown'; CREATE ROLE helper NOLOGIN IN ROLE "chief ""x"""; ALTER ROLE helper SET work_mem TO '9MB';`,
@@ -533,6 +534,7 @@ describe('the component config', () => {
       });
       const named = (end: string) => [...files].find(([name]) => name.endsWith(end))?.[1];
       expect(named('etc/app.conf')?.toString()).toBe('a = 1\n');
+      expect(named('etc/empty')).toEqual(Buffer.alloc(0));
       expect(named('etc/sub/Ünï')).toEqual(await readFile(join(folder, 'etc', 'sub', 'Ünï')));
       const config = JSON.parse(files.get('database-config.json')?.toString() ?? '{}') as Record<string, unknown>;
       expect(config).toMatchObject({

@@ -251,7 +251,7 @@ export class FakeSupabase {
         bucket: about['bucketName'] ?? '',
         key: about['objectName'] ?? '',
         contentType: about['contentType'] ?? '',
-        cacheControl: `max-age=${about['cacheControl']}`,
+        cacheControl: /^\d+$/.test(about['cacheControl'] ?? '') ? `max-age=${about['cacheControl']}` : 'no-cache',
         metadata: JSON.parse(about['metadata'] ?? '{}') as Record<string, unknown>,
         upsert: request.headers['x-upsert'] === 'true',
         length: request.headers['upload-length'] === undefined ? null : Number(request.headers['upload-length']),

@@ -34,8 +34,8 @@ export const HOSTILE_KEYS = [
   Array(200).fill('abcdefgh').join('/'),
 ];
 
-/** What every driver of the port must do. `open` gives a fresh, empty store each time. */
-export function describeStoreContract(name: string, open: () => Promise<StoreUnderTest>): void {
+/** What every driver of the port must do. `open` gives a fresh, empty store each time. @param writes fewer for those that start a program for each call */
+export function describeStoreContract(name: string, open: () => Promise<StoreUnderTest>, { writes = 15 } = {}): void {
   describe(`the store contract, kept by ${name}`, () => {
     let test: StoreUnderTest;
     let store: ArtifactStore;
@@ -184,7 +184,7 @@ export function describeStoreContract(name: string, open: () => Promise<StoreUnd
 
     it('keeps writers apart from removals that empty their folders', async () => {
       const rounds = Array.from({ length: 8 }, async (_, i) => {
-        for (let round = 0; round < 15; round += 1) {
+        for (let round = 0; round < writes; round += 1) {
           await put(`shared/deep/object-${i}`, `${i}-${round}`);
           expect(String(await get(`shared/deep/object-${i}`))).toBe(`${i}-${round}`);
           await store.remove(`shared/deep/object-${i}`);

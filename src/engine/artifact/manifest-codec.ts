@@ -14,7 +14,21 @@ import {
   type Omission,
   type SealedSection,
 } from './manifest.js';
-import { count, list, oneOf, orNull, parseJson, record, sha256, ShapeError, text, textLike, time, type Reader } from './shape.js';
+import {
+  absentIsNull,
+  count,
+  list,
+  oneOf,
+  orNull,
+  parseJson,
+  record,
+  sha256,
+  ShapeError,
+  text,
+  textLike,
+  time,
+  type Reader,
+} from './shape.js';
 
 const id = textLike((value) => isSegment(value) && !value.startsWith('.'), 'an id');
 const artifactName = textLike(
@@ -62,6 +76,7 @@ const readManifest: Reader<Manifest> = record<Manifest>({
   ),
   totals: record({ tableCount: count, rowCount: count }),
   largeObjects: record({ count, bytes: count }),
+  storage: absentIsNull(record({ buckets: count, objects: count, bytes: count })),
   recipients: list(text()),
   tables: record<SealedSection>({ encryption: oneOf(['age']), compression: oneOf(['zstd']), data: base64 }),
 });

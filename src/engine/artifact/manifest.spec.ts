@@ -19,6 +19,7 @@ const content: SealedContent = {
     { schema: 'Ünï', name: 'a"b;--\n', rows: 3, bytes: 12, sha256: 'b'.repeat(64) },
   ],
   largeObjectsSha256: null,
+  storageSha256: null,
 };
 const signer = generateSigningKeyPair();
 const stranger = generateSigningKeyPair();
@@ -66,12 +67,18 @@ beforeAll(async () => {
     ],
     totals: { tableCount: 2, rowCount: 1250 },
     largeObjects: { count: 0, bytes: 0 },
+    storage: null,
     recipients: [keys.recipient],
     tables: await sealTables(content, [keys.recipient]),
   };
 });
 
 describe('a manifest', () => {
+  it('of an earlier version, which knew of no storage, is read as one without', () => {
+    const { storage: _storage, ...earlier } = manifest;
+    expect(decodeManifest(Buffer.from(JSON.stringify(earlier)))).toEqual(manifest);
+  });
+
   it('comes back from its bytes, which people can read', () => {
     const bytes = encodeManifest(manifest);
     expect(decodeManifest(bytes)).toEqual(manifest);
@@ -111,15 +118,16 @@ describe('a manifest', () => {
 
   it('is refused without any one of its fields, or with a value of another kind there', () => {
     let checked = 0;
-    const walk = (value: unknown, change: (replacement: unknown) => unknown): void => {
-      for (const wrong of [undefined, true, [[]], { a: 1 }, -1, 1.5, 2 ** 60, 'x'.repeat(100_001)]) {
+    const walk = (value: unknown, change: (replacement: unknown) => unknown, mayBeAbsent = false): void => {
+      for (const wrong of [...(mayBeAbsent ? [] : [undefined]), true, [[]], { a: 1 }, -1, 1.5, 2 ** 60, 'x'.repeat(100_001)]) {
         const bytes = Buffer.from(JSON.stringify(change(wrong)) ?? '');
         expect(() => decodeManifest(bytes)).toThrow(expect.objectContaining({ code: 'MANIFEST_CORRUPT' }));
         checked += 1;
       }
       if (Array.isArray(value)) value.forEach((entry, i) => walk(entry, (r) => change(value.with(i, r))));
       else if (typeof value === 'object' && value !== null) {
-        for (const [name, entry] of Object.entries(value)) walk(entry, (r) => change({ ...value, [name]: r }));
+        for (const [name, entry] of Object.entries(value))
+          walk(entry, (r) => change({ ...value, [name]: r }), name === 'storage');
       }
     };
     walk(manifest, (replacement) => replacement);
@@ -184,10 +192,10 @@ describe('the sealed tables', () => {
       bytes: 2 * i,
       sha256: createHash('sha256').update(String(i)).digest('hex'),
     }));
-    const many: SealedContent = { tables, largeObjectsSha256: SHA };
+    const many: SealedContent = { tables, largeObjectsSha256: SHA, storageSha256: SHA };
     const totals = { tableCount: 10_000, rowCount: 49_995_000 };
     expect(await openTables({ totals, tables: await sealTables(many, [keys.recipient]) }, [keys.identity])).toEqual(many);
-    const none: SealedContent = { tables: [], largeObjectsSha256: null };
+    const none: SealedContent = { tables: [], largeObjectsSha256: null, storageSha256: null };
     expect(
       await openTables({ totals: { tableCount: 0, rowCount: 0 }, tables: await sealTables(none, [keys.recipient]) }, [
         keys.identity,

@@ -33,6 +33,8 @@ export interface Manifest {
   artifacts: ManifestArtifact[];
   totals: { tableCount: number; rowCount: number };
   largeObjects: { count: number; bytes: number };
+  /** What the component `storage` holds; null without it, and in manifests of earlier versions. */
+  storage: { buckets: number; objects: number; bytes: number } | null;
   /** The age public keys that every artifact and the sealed section are encrypted to. */
   recipients: string[];
   /** JSON of `SealedContent`, for the holders of a key. */
@@ -105,4 +107,6 @@ export interface SealedContent {
   tables: TableDigest[];
   /** One hash over all large objects of the dump; null when it has none. */
   largeObjectsSha256: string | null;
+  /** One hash over all buckets and objects; null without the component `storage`. */
+  storageSha256: string | null;
 }

@@ -8,7 +8,7 @@ import { createAgeEncryptor } from './age-encrypt.js';
 import { noKeyFits } from './artifact-errors.js';
 import { manifestCorrupt, readOrRefuse } from './manifest-codec.js';
 import type { Manifest, SealedContent, SealedSection, TableDigest } from './manifest.js';
-import { count, list, orNull, parseJson, record, sha256, text, type Reader } from './shape.js';
+import { absentIsNull, count, list, orNull, parseJson, record, sha256, text, type Reader } from './shape.js';
 
 /** A million tables are about 150 MB of JSON; more is a decompression bomb. */
 const MAX_CONTENT_BYTES = 400 * 1024 * 1024;
@@ -16,6 +16,7 @@ const MAX_CONTENT_BYTES = 400 * 1024 * 1024;
 const readContent: Reader<SealedContent> = record<SealedContent>({
   tables: list(record<TableDigest>({ schema: text(), name: text(), rows: count, bytes: count, sha256 })),
   largeObjectsSha256: orNull(sha256),
+  storageSha256: absentIsNull(sha256),
 });
 
 /** Encrypts the tables' digests as the artifacts are. @throws EngineError KEY_INVALID */

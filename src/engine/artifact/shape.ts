@@ -43,6 +43,16 @@ export const orNull =
   (value, at) =>
     value === null ? null : reader(value, at);
 
+/** Readers of fields that documents of earlier versions do not have. */
+const MAY_BE_ABSENT = new WeakSet<object>();
+
+/** As `orNull`, for a field that documents of earlier versions do not have. */
+export const absentIsNull = <T>(reader: Reader<T>): Reader<T | null> => {
+  const optional = orNull(reader);
+  MAY_BE_ABSENT.add(optional);
+  return optional;
+};
+
 export const list =
   <T>(reader: Reader<T>): Reader<T[]> =>
   (value, at) =>
@@ -58,7 +68,7 @@ export const record =
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail(at, 'an object');
     const entries = Object.entries<Reader<unknown>>(fields).map(([name, reader]) => {
       const path = at === '' ? name : `${at}.${name}`;
-      if (!Object.hasOwn(value, name)) return fail(path, 'present');
+      if (!Object.hasOwn(value, name)) return MAY_BE_ABSENT.has(reader) ? ([name, null] as const) : fail(path, 'present');
       return [name, reader((value as Record<string, unknown>)[name], path)] as const;
     });
     return Object.fromEntries(entries) as T;

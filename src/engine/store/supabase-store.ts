@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
-import type { ReadableStream } from 'node:stream/web';
 import { EngineError } from '../errors.js';
+import { openObject } from '../supabase/open-object.js';
 import { StorageClient, type SupabaseAccess } from '../supabase/storage-client.js';
-import { isDuplicate, isNoBucket, isNotThere, storageStatus, toStorageError } from '../supabase/storage-errors.js';
+import { isDuplicate, isNoBucket, isNotThere, toStorageError } from '../supabase/storage-errors.js';
 import { abortReason, destroyOnAbort } from './abort.js';
 import { ArtifactStore, type Abortable, type ReadOptions, type StoredObject, type WriteOptions } from './artifact-store.js';
 import { objectExists, objectMissing } from './local-errors.js';
@@ -53,13 +53,13 @@ export class SupabaseStore extends ArtifactStore {
       signal?.throwIfAborted();
       await this.ensureBucket(signal);
       if (!options.overwrite && (await this.stat(key, { signal }))) throw objectExists(key, this.where);
-      const { maxAttempts = 5, firstPauseMs = 200 } = this.config;
       const upload = new SupabaseUpload(this.client, this.config.bucket, this.root + key, {
         overwrite: options.overwrite === true,
         signal,
-        pauses: Array.from({ length: maxAttempts - 1 }, (_, i) => firstPauseMs * 2 ** i * (0.5 + Math.random())),
         explain: (error) => toStorageError(error, 'write', key, this.where),
         taken: () => objectExists(key, this.where),
+        // What is overwritten must not come back out of a cache.
+        about: { contentType: 'application/octet-stream', cacheControl: 'max-age=0' },
       });
       return await upload.send(stream as AsyncIterable<Buffer>);
     } catch (error) {
@@ -238,33 +238,10 @@ export class SupabaseStore extends ArtifactStore {
   }
 
   private async open(key: string, start: number, end: number | undefined, signal?: AbortSignal): Promise<OpenedObject | null> {
-    const whole = start === 0 && end === undefined;
-    const headers: Record<string, string> = whole ? {} : { range: `bytes=${start}-${end ?? ''}` };
     return this.explained('read', key, signal, async () => {
       try {
-        const { data, answer } = await this.client.call(
-          (storage) =>
-            // The number keeps caches between out of it.
-            storage
-              .from(this.config.bucket)
-              .download(this.root + key, { cacheNonce: randomBytes(6).toString('hex') })
-              .asStream(),
-          { signal, headers },
-        );
-        const body = Readable.fromWeb(data as ReadableStream);
-        body.on('error', () => {});
-        if (!whole && answer?.status !== 206) {
-          body.destroy();
-          throw new EngineError(
-            'STORE_FAILED',
-            `${this.where} answered a request for a part of ${key} with the whole of it.`,
-            'Check what stands before the store: parts of objects must be readable.',
-          );
-        }
-        const length = answer?.headers.get('content-length');
-        return { body, bytes: length ? Number(length) : null, version: answer?.headers.get('etag') ?? undefined };
+        return await openObject(this.client, { bucket: this.config.bucket, key: this.root + key }, { start, end, signal });
       } catch (error) {
-        if (storageStatus(error) === 416 || (error as { statusCode?: string }).statusCode === 'InvalidRange') return null;
         if (isNotThere(error)) throw objectMissing(key, this.where);
         throw error;
       }

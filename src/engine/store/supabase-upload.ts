@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type HttpRequest, type HttpResponse, type HttpStack, Upload } from 'tus-js-client';
 import { EngineError } from '../errors.js';
+import { urlPathOf } from '../supabase/open-object.js';
 import type { StorageClient } from '../supabase/storage-client.js';
 import { isDuplicate } from '../supabase/storage-errors.js';
 import { abortReason } from './abort.js';
@@ -9,13 +10,20 @@ import { inParts } from './parts.js';
 /** The one size that Supabase's resumable uploads take for every part but the last. */
 const RESUMABLE_PART_BYTES = 6 * 1024 * 1024;
 const WRITE_ID = 'backstayWrite';
-const CONTENT_TYPE = 'application/octet-stream';
+
+/** What an object is stored with. */
+interface ObjectAbout {
+  contentType: string;
+  /** As the header has it, such as `max-age=3600`. */
+  cacheControl: string;
+  /** What its owner has noted of it. Left out, the write leaves a mark of its own there, by which it knows its object again. */
+  metadata?: Record<string, unknown>;
+}
 
 interface SupabaseUploadOptions {
+  about: ObjectAbout;
   overwrite: boolean;
   signal: AbortSignal | undefined;
-  /** Pauses between tries, in milliseconds. */
-  pauses: number[];
   explain(error: unknown): EngineError;
   taken(): EngineError;
 }
@@ -41,16 +49,16 @@ export class SupabaseUpload {
   }
 
   private async putWhole(body: Buffer): Promise<{ bytes: number }> {
-    const { overwrite, signal } = this.options;
+    const { about, overwrite, signal } = this.options;
     try {
       await this.client.call(
         (storage) =>
-          storage.from(this.bucket).upload(this.path, body, {
-            contentType: CONTENT_TYPE,
-            // What is overwritten must not come back out of a cache.
-            cacheControl: '0',
+          storage.from(this.bucket).upload(urlPathOf(this.path), body, {
+            contentType: about.contentType,
+            // The library would write max-age= before whatever it is given.
+            headers: { 'cache-control': about.cacheControl },
             upsert: overwrite,
-            metadata: { [WRITE_ID]: this.writeId },
+            metadata: this.metadata,
           }),
         { signal },
       );
@@ -84,7 +92,7 @@ export class SupabaseUpload {
   }
 
   private begin(source: PartSource): { tus: Upload; ended: Promise<void> } {
-    const { overwrite, pauses } = this.options;
+    const { about, overwrite } = this.options;
     const endpoint = `${this.client.base}/storage/v1/upload/resumable`;
     let tus!: Upload;
     const ended = new Promise<void>((resolve, reject) => {
@@ -92,14 +100,14 @@ export class SupabaseUpload {
         endpoint,
         chunkSize: RESUMABLE_PART_BYTES,
         uploadLengthDeferred: true,
-        retryDelays: pauses,
+        retryDelays: this.client.pauses,
         headers: { ...this.client.credentials, 'x-upsert': String(overwrite) },
         metadata: {
           bucketName: this.bucket,
           objectName: this.path,
-          contentType: CONTENT_TYPE,
-          cacheControl: '0',
-          metadata: JSON.stringify({ [WRITE_ID]: this.writeId }),
+          contentType: about.contentType,
+          cacheControl: about.cacheControl.replace(/^max-age=/, ''),
+          metadata: JSON.stringify(this.metadata),
         },
         fileReader: { openFile: async () => source as never },
         httpStack: new FetchStack(this.client.fetchOnce, endpoint),
@@ -144,12 +152,16 @@ export class SupabaseUpload {
   /** Whether the object that is there now was written by this very write, whole. */
   private async isOurs(bytes: number): Promise<boolean> {
     try {
-      const { data } = await this.client.call((storage) => storage.from(this.bucket).info(this.path));
-      // supabase-js turns the names of one's own metadata into camel case too.
-      return data.size === bytes && data.metadata?.[WRITE_ID] === this.writeId;
+      const { data } = await this.client.call((storage) => storage.from(this.bucket).info(urlPathOf(this.path)));
+      return data.size === bytes && (this.options.about.metadata !== undefined || data.metadata?.[WRITE_ID] === this.writeId);
     } catch {
       return false;
     }
+  }
+
+  /** supabase-js turns the names in it into camel case when it reads them. */
+  private get metadata(): Record<string, unknown> {
+    return this.options.about.metadata ?? { [WRITE_ID]: this.writeId };
   }
 
   private async takeBack(): Promise<void> {
