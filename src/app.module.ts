@@ -29,6 +29,7 @@ import type { ServerKeys } from './keys/server-keys.js';
 import { OrganizationsModule } from './organizations/organizations.module.js';
 import { OutboxModule } from './outbox/outbox.module.js';
 import { NotificationsModule } from './notifications/notifications.module.js';
+import { ReportsModule } from './reports/reports.module.js';
 import { RetentionModule } from './retention/retention.module.js';
 import { RestoresModule } from './restores/restores.module.js';
 import { SchedulesModule } from './schedules/schedules.module.js';
@@ -76,6 +77,7 @@ export class AppModule {
         ComparisonsModule,
         BackupsModule,
         RetentionModule,
+        ReportsModule,
         RestoresModule,
         VerificationsModule,
         WebhooksModule,

@@ -6,10 +6,11 @@ import { Catalog } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { tableDifferences } from '../comparisons/table-differences.js';
+import { Outbox } from '../outbox/outbox.js';
 import { exclusionsOf } from '../sources/source-values.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { type Breach, breachesOf, DEFAULT_ALERT_LIMITS } from './alert-rules.js';
-import type { ListAlertsDto } from './alert.dto.js';
+import { type ListAlertsDto, toAlert } from './alert.dto.js';
 import { type AlertRow, AlertsRepository, type ObservedBackup } from './alerts.repository.js';
 
 /** Tells when a backup lacks what the one before it had, until someone has looked at it or it is there again. */
@@ -20,6 +21,7 @@ export class AlertsService {
     private readonly catalog: Catalog,
     private readonly sources: SourcesService,
     private readonly changes: Changes,
+    private readonly outbox: Outbox,
   ) {}
 
   async list(caller: Identity, { page, limit, open, source }: ListAlertsDto): Promise<Page<AlertRow>> {
@@ -36,6 +38,7 @@ export class AlertsService {
       if (!alert) throw Errors.notFound('alert', id);
       if (alert.closed_at) throw Errors.conflict(`The alert is closed already (${alert.closed_by}).`);
       await this.alerts.close(trx, id, 'acknowledged', note ?? null);
+      await this.tell(trx, 'alert.closed', caller.organizationId, id);
       await this.changes.record(trx, caller, 'alert.acknowledged', id, { rule: alert.rule, source: alert.source_name, note });
     });
     await this.changes.committed(caller, 'alert', id, ['backups']);
@@ -58,12 +61,23 @@ export class AlertsService {
       if (!base) continue;
       const still = (await this.breaches(trx, base, head)).find(({ rule }) => rule === alert.rule);
       if (still) await this.alerts.update(trx, alert.id, head.id, still);
-      else await this.alerts.close(trx, alert.id, 'recovered', null);
+      else {
+        await this.alerts.close(trx, alert.id, 'recovered', null);
+        await this.tell(trx, 'alert.closed', alert.organization_id, alert.id);
+      }
     }
     for (const breach of breaches) {
       if (open.some(({ rule }) => rule === breach.rule)) continue;
-      await this.alerts.raise(trx, head, previous?.id ?? '', breach.rule, breach);
+      const id = await this.alerts.raise(trx, head, previous?.id ?? '', breach.rule, breach);
+      await this.tell(trx, 'alert.raised', head.organization_id, id);
     }
+  }
+
+  /** Those who are told by webhook or mail hear of it when it is true. Its subject is the backup, after whose own events it comes. */
+  private async tell(trx: Trx, type: 'alert.raised' | 'alert.closed', organizationId: string, id: string): Promise<void> {
+    const row = await this.alerts.find(organizationId, id, trx);
+    if (!row) return;
+    await this.outbox.record(trx, { organizationId, type, subject: row.backup_id, data: { alert: toAlert(row) } });
   }
 
   private async breaches(trx: Trx, base: ObservedBackup, head: ObservedBackup): Promise<Breach[]> {

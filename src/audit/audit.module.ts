@@ -11,6 +11,6 @@ import { Changes } from './changes.js';
 @Module({
   controllers: [AuditController],
   providers: [AuditRepository, AuditRetention, AuditService, AuditTrail, Changes],
-  exports: [AuditService, Changes],
+  exports: [AuditService, AuditTrail, Changes],
 })
 export class AuditModule {}

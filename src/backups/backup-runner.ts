@@ -285,5 +285,6 @@ function contentsOf(staged: StagedBackup): Parameters<BackupsRepository['recordC
     largeObjects: manifest.largeObjects,
     storage: manifest.storage,
     manifestSha256: staged.manifestSha256,
+    recipients: manifest.recipients,
   };
 }

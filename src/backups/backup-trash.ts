@@ -11,6 +11,8 @@ import { type PurgeState, TrashRepository } from './trash.repository.js';
 
 const PER_STEP = 100;
 const ERROR_LENGTH = 500;
+/** What became of removed backups is kept as long, for reports. */
+const HISTORY_YEARS = 3;
 
 /** Where backups lie that are thrown away, and how they leave it for good. */
 @Injectable()
@@ -60,6 +62,11 @@ export class BackupTrash implements OnApplicationBootstrap, BeforeApplicationShu
   @Cron('17 * * * *')
   async emptyHourly(): Promise<void> {
     if (this.settings.role !== 'api') await this.empty();
+  }
+
+  @Cron('41 3 * * *')
+  async pruneHistory(): Promise<void> {
+    if (this.settings.role !== 'api') await this.trash.pruneHistory(HISTORY_YEARS);
   }
 
   /** Removes the backups whose time in the trash is over; goes on past one that can't be removed. One round at a time. */

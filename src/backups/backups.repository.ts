@@ -220,6 +220,7 @@ export class BackupsRepository {
         large_objects: json(contents.largeObjects),
         storage: contents.storage ? json(contents.storage) : null,
         manifest_sha256: contents.manifestSha256,
+        recipients: [...contents.recipients],
       })
       .where('id', '=', id)
       .execute();
@@ -240,6 +241,7 @@ export class BackupsRepository {
         large_objects: null,
         storage: null,
         manifest_sha256: null,
+        recipients: null,
       })
       .where('id', '=', id)
       .execute();
@@ -312,6 +314,8 @@ export interface BackupContents {
   largeObjects: object | null;
   storage: { buckets: number; objects: number; bytes: number } | null;
   manifestSha256: string;
+  /** The age public keys that it is encrypted to. */
+  recipients: readonly string[];
 }
 
 function sum(numbers: readonly number[]): number {

@@ -160,5 +160,6 @@ function contentsOf(manifest: Manifest, manifestSha256: string, tables: BackupCo
     largeObjects: manifest.largeObjects,
     storage: manifest.storage,
     manifestSha256,
+    recipients: manifest.recipients,
   };
 }

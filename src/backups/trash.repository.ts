@@ -66,8 +66,9 @@ export class TrashRepository {
       .execute();
   }
 
-  /** Its objects are gone; what happened to it stays in the audit entries. @returns false when another process was quicker */
+  /** Its objects are gone; what happened to it stays in the audit entries and in the history of runs. @returns false when another process was quicker */
   async forget(trx: Trx, id: string): Promise<boolean> {
+    await this.keepHistory(trx, id);
     await trx.deleteFrom('restores').where('backup_id', '=', id).execute();
     await trx.deleteFrom('verifications').where('backup_id', '=', id).execute();
     const { numDeletedRows } = await trx.deleteFrom('backups').where('id', '=', id).executeTakeFirstOrThrow();
@@ -78,6 +79,31 @@ export class TrashRepository {
   async forgetDestinations(): Promise<void> {
     await sql`DELETE FROM destinations d USING organizations o WHERE o.id = d.organization_id AND o.deleted_at IS NOT NULL
       AND NOT EXISTS (SELECT FROM backup_copies c WHERE c.destination_id = d.id)`.execute(this.catalog.db);
+  }
+
+  /** What reports need of a backup that is about to go, and of its restores and verifications. */
+  private async keepHistory(trx: Trx, id: string): Promise<void> {
+    const common = sql.raw('r.status, r.requested_by, r.created_at, r.started_at, r.finished_at');
+    await sql`INSERT INTO run_history (id, kind, organization_id, source_id, backup_id, status, requested_by, created_at, started_at,
+        finished_at, detail, origin, components, broken, recipients, schedule_id, scheduled_for, deleted_at, removal_rule)
+      SELECT r.id, 'backup', r.organization_id, r.source_id, r.id, ${common}, NULL, r.origin, r.components, r.broken, r.recipients,
+        r.schedule_id, r.scheduled_for, r.deleted_at, r.removal_rule
+      FROM backups r WHERE r.id = ${id}
+      UNION ALL
+      SELECT r.id, 'restore', r.organization_id, b.source_id, b.id, ${common},
+        jsonb_build_object('target', r.target, 'countsEqual', r.counts_equal), NULL, r.components, false, NULL, NULL, NULL, NULL, NULL
+      FROM restores r JOIN backups b ON b.id = r.backup_id WHERE b.id = ${id}
+      UNION ALL
+      SELECT r.id, 'verification', r.organization_id, b.source_id, b.id, ${common},
+        jsonb_build_object('provenLevel', r.proven_level, 'restoreMs', r.evidence -> 'restoreMs'),
+        NULL, NULL, false, NULL, NULL, NULL, NULL, NULL
+      FROM verifications r JOIN backups b ON b.id = r.backup_id WHERE b.id = ${id}
+      ON CONFLICT (id) DO NOTHING`.execute(trx);
+  }
+
+  /** Forgets what is too old to be reported on. */
+  async pruneHistory(years: number): Promise<void> {
+    await sql`DELETE FROM run_history WHERE created_at < now() - make_interval(years => ${years})`.execute(this.catalog.db);
   }
 
   async purgeState(): Promise<PurgeState> {

@@ -11,6 +11,7 @@ import { destinations } from './migrations/0007-destinations.js';
 import { alerts } from './migrations/0008-alerts.js';
 import { keyOwners } from './migrations/0011-key-owners.js';
 import { storage } from './migrations/0015-storage.js';
+import { reports } from './migrations/0013-reports.js';
 import type { CatalogTables } from './tables.js';
 
 /** Forward only, in this order. A migration that has landed is never edited. */
@@ -26,6 +27,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   notifications,
   keyOwners,
   storage,
+  reports,
 ];
 
 /** Any constant will do, as long as every version of the server uses the same. */

@@ -34,6 +34,8 @@ export interface CatalogTables {
   retention_policies: RetentionPoliciesTable;
   destinations: DestinationsTable;
   backup_copies: BackupCopiesTable;
+  run_history: RunHistoryTable;
+  sampled_days: SampledDaysTable;
 }
 
 /** A jsonb column: objects come out, text of JSON goes in. */
@@ -125,6 +127,8 @@ export interface SourceOptions {
   alerts?: { tableLost?: boolean; rowsDroppedPercent?: number | null; sizeDroppedPercent?: number | null };
   /** What it promises: the longest time between backups, and the longest restore, in minutes. */
   targets?: { rpoMinutes?: number | null; rtoMinutes?: number | null };
+  /** What must hold in it when it is restored. */
+  assertions?: { name: string; query: string; expectation: string | number | boolean | null; timeoutSeconds: number }[];
 }
 
 /** What every kind of run has in common. */
@@ -203,6 +207,8 @@ interface BackupsTable extends RunColumns {
   purge_error: string | null;
   /** How many destinations must hold it for it to be completed; null for all of them. */
   quorum: number | null;
+  /** The age public keys that it is encrypted to; null for those made before this was noted. */
+  recipients: string[] | null;
 }
 
 interface ArtifactsTable {
@@ -637,4 +643,35 @@ interface BackupCopiesTable {
   next_try_at: NullableTimestamp;
   claimed_until: NullableTimestamp;
   updated_at: Generated<Date>;
+}
+
+/** Runs whose backup was removed for good, as reports need them. */
+interface RunHistoryTable {
+  id: string;
+  kind: string;
+  organization_id: string;
+  source_id: string | null;
+  backup_id: string;
+  status: string;
+  origin: string | null;
+  components: string[] | null;
+  broken: Generated<boolean>;
+  recipients: string[] | null;
+  schedule_id: string | null;
+  scheduled_for: NullableTimestamp;
+  requested_by: JsonColumn<object | null>;
+  /** Of restores the target and what came of it, of verifications the level and what a drill has measured. */
+  detail: JsonColumn<object | null>;
+  created_at: Date;
+  started_at: NullableTimestamp;
+  finished_at: NullableTimestamp;
+  deleted_at: NullableTimestamp;
+  removal_rule: string | null;
+}
+
+/** Days whose old backups were drawn for verification. */
+interface SampledDaysTable {
+  day: string;
+  queued: Generated<number>;
+  sampled_at: Generated<Date>;
 }

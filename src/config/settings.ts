@@ -49,6 +49,10 @@ export abstract class Settings {
   abstract readonly workerConcurrency: number;
   /** `TRASH_DAYS`: days that a deleted backup stays restorable. */
   abstract readonly trashDays: number;
+  /** `VERIFY_SAMPLE_PERCENT`: share of the old backups that is verified each day; 0 leaves that out. */
+  abstract readonly verifySamplePercent: number;
+  /** `DRILL_DATABASE_URL`: a server on which drills make their databases; undefined starts private ones. */
+  abstract readonly drillDatabaseUrl: string | undefined;
   /** `AUTH_ISSUERS`: whose tokens are trusted. */
   abstract readonly authIssuers: readonly IssuerSettings[];
   /** `AUDIT_RETENTION_DAYS`: days that audit entries are kept; 0 keeps them for good. */
@@ -117,6 +121,8 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     allowUnixSockets: read.boolean('ALLOW_UNIX_SOCKETS', false),
     workerConcurrency: read.integer('WORKER_CONCURRENCY', 2, 1, 64),
     trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
+    verifySamplePercent: read.integer('VERIFY_SAMPLE_PERCENT', 1, 0, 100),
+    drillDatabaseUrl: read.postgresUrl('DRILL_DATABASE_URL'),
     authIssuers: issuerSettings(read),
     auditRetentionDays: read.integer('AUDIT_RETENTION_DAYS', 0, 0, 36_500),
     shutdownGraceSeconds: read.integer('SHUTDOWN_GRACE_SECONDS', 20, 0, 3600),

@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import { rolesOf } from './archive/archive-roles.js';
+import { type Assertion, type AssertionResult, runAssertions } from './drill-assertions.js';
 import { type DrillDifference, differencesOf } from './drill-equal.js';
 import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
@@ -25,6 +26,8 @@ export interface DrillRequest extends ArchiveSource {
   serverBinDirs: readonly string[];
   /** Whether what was restored is to be compared too. */
   compare: boolean;
+  /** What must hold in it, when it is equal; empty for nothing. */
+  assertions: readonly Assertion[];
   onProgress: (progress: Progress) => void;
 }
 
@@ -41,6 +44,8 @@ export interface DrillOutcome {
   warnings: string[];
   /** Null when it was not compared; empty when all is equal. */
   differences: DrillDifference[] | null;
+  /** What came of the assertions; null when none was tried. */
+  assertions: AssertionResult[] | null;
 }
 
 /**
@@ -63,6 +68,8 @@ export async function drill(request: DrillRequest): Promise<DrillOutcome> {
     const restoreMs = Math.round(performance.now() - startedAt);
     if (!outcome.countsEqual) throw countsDiffer(outcome.differences);
     const restored = cluster.connection(DATABASE);
+    const differences = request.compare ? await differencesOf(request, archive, restored) : null;
+    const isAsserted = request.assertions.length > 0 && differences?.length === 0;
     return {
       serverVersion: cluster.version,
       restoreMs,
@@ -70,7 +77,8 @@ export async function drill(request: DrillRequest): Promise<DrillOutcome> {
       rows: archive.tables.reduce((rows, table) => rows + table.rows, 0),
       isolation: cluster.isolation,
       warnings: outcome.warnings,
-      differences: request.compare ? await differencesOf(request, archive, restored) : null,
+      differences,
+      assertions: isAsserted ? await runAssertions(restored, request.assertions, { asIs: false, signal: request.signal }) : null,
     };
   } finally {
     await cluster.stop();

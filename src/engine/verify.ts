@@ -5,6 +5,7 @@ import { recipientOf } from './artifact/keys.js';
 import { loadManifest } from './artifact/load-manifest.js';
 import type { Manifest, ManifestArtifact } from './artifact/manifest.js';
 import { openTables } from './artifact/sealed-tables.js';
+import { type Assertion, assertionFailure } from './drill-assertions.js';
 import { drill, type DrillOutcome } from './drill.js';
 import { EngineError } from './errors.js';
 import { type Progress, ProgressMeter } from './progress.js';
@@ -22,8 +23,10 @@ export interface Check {
 
 export interface VerifyRequest {
   ids: BackupIds;
-  /** Highest level to try; 0 to 4. */
+  /** Highest level to try; 0 to 5. */
   level: number;
+  /** What must hold in the restored database at level 5. */
+  assertions: readonly Assertion[];
   runId: string;
   programs: { binDirs: readonly string[]; requirePatched: boolean };
   store: ArtifactStore;
@@ -54,13 +57,15 @@ const VERDICTS = new Set([
   'SIGNATURE_INVALID',
   'ARCHIVE_CORRUPT',
   'RESTORE_FAILED',
+  'ASSERTION_FAILED',
 ]);
 
 /**
  * Reads a backup anew from its destination and proves level after level, stopping at the first that fails.
  * 0: the manifest is signed by us and every artifact is there in its size. 1: every stored byte is what was written.
  * 2: decrypted, decompressed and parsed to the last byte, every table's rows, bytes and hash equal the manifest. 3: really restored into a
- * PostgreSQL that was made for it. 4: what was restored holds the same rows, sequences, large objects and schema.
+ * PostgreSQL that was made for it. 4: what was restored holds the same rows, sequences, large objects and schema. 5: the user's own
+ * assertions hold in it.
  * @throws EngineError when nothing can be said, as the destination does not answer or no key fits; the signal's reason when aborted
  */
 export async function verifyBackup(request: VerifyRequest): Promise<Verification> {
@@ -105,6 +110,11 @@ export async function verifyBackup(request: VerifyRequest): Promise<Verification
     if (request.level >= 4 && drilled) {
       await proveEqual(drilled, prove);
       provenLevel = 4;
+    }
+    if (request.level >= 5 && drilled) {
+      const unusable = proveAsserted(drilled, checks);
+      if (unusable) impossible = unusable;
+      else provenLevel = 5;
     }
     return { provenLevel, checks, failure: null, impossible, drill: drilled };
   } catch (error) {
@@ -196,7 +206,12 @@ async function proveReadable(request: VerifyRequest, manifest: Manifest, meter: 
 async function proveRestorable(request: VerifyRequest, manifest: Manifest): Promise<DrillOutcome> {
   if (!manifest.components.includes('database'))
     throw new EngineError('DRILL_IMPOSSIBLE', 'The backup holds no database to restore.', 'Ask for level 2.');
-  return drill({ ...request, serverBinDirs: request.programs.binDirs, compare: request.level >= 4 });
+  return drill({
+    ...request,
+    serverBinDirs: request.programs.binDirs,
+    compare: request.level >= 4,
+    assertions: request.level >= 5 ? request.assertions : [],
+  });
 }
 
 function drillDetail({ serverVersion, restoreMs, tables, rows, isolation, warnings }: DrillOutcome): string {
@@ -224,6 +239,33 @@ async function proveEqual({ differences }: DrillOutcome, prove: Prove): Promise<
       );
     });
   }
+}
+
+/**
+ * Every assertion, whatever came of the others.
+ * @returns why the level could not be tried, when that says nothing of the backup
+ * @throws EngineError ASSERTION_FAILED
+ */
+function proveAsserted({ assertions }: DrillOutcome, checks: Check[]): EngineError | null {
+  const results = assertions ?? [];
+  const failed = results.filter(({ ok }) => !ok);
+  for (const { name, ok, detail } of [...results.filter((result) => result.ok), ...failed])
+    checks.push({ level: 5, name: `assertion ${name}`, ok, detail });
+  const failure = assertionFailure(results);
+  if (failure) throw failure;
+  if (results.length === 0)
+    return new EngineError(
+      'DRILL_IMPOSSIBLE',
+      'The source declares no assertions.',
+      'Add assertions to the source, or ask for level 4.',
+    );
+  const [first] = failed;
+  if (!first) return null;
+  return new EngineError(
+    'DRILL_IMPOSSIBLE',
+    `The assertion "${first.name}" could not be tried: ${first.detail}`,
+    'Correct the assertion of the source; it must be one SELECT that ends in time.',
+  );
 }
 
 async function readPlain(request: VerifyRequest, artifact: ManifestArtifact, onBytes: (bytes: number) => void): Promise<string> {

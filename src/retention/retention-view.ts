@@ -54,3 +54,19 @@ export function toPolicy(row: NamedPolicyRow): Policy {
     onlyNamed: !isBound && (row.only_named || row.named_by.length > 0),
   };
 }
+
+/** A policy in words, such as `last 7, 30 days, 4 weekly`. */
+export function sentenceOf(policy: Policy): string {
+  const { keepLast, keepDays, maxBytes, minimumCount } = policy;
+  const periods = (['Hourly', 'Daily', 'Weekly', 'Monthly', 'Yearly'] as const).flatMap((period) =>
+    policy[`keep${period}`] > 0 ? [`${policy[`keep${period}`]} ${period.toLowerCase()}`] : [],
+  );
+  const rules = [
+    ...(keepLast > 0 ? [`last ${keepLast}`] : []),
+    ...(keepDays === null ? [] : [`${keepDays} days`]),
+    ...periods,
+    ...(maxBytes === null ? [] : [`at most ${maxBytes} bytes`]),
+    ...(minimumCount > 0 ? [`at least ${minimumCount}`] : []),
+  ];
+  return rules.length === 0 ? 'keeps everything' : rules.join(', ');
+}

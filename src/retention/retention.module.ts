@@ -11,5 +11,6 @@ import { RetentionService } from './retention.service.js';
   imports: [BackupsModule, SourcesModule],
   controllers: [RetentionController],
   providers: [RetentionService, RetentionRepository, RetentionRunner],
+  exports: [RetentionService],
 })
 export class RetentionModule {}

@@ -9,7 +9,7 @@ import { newId } from '../common/identifiers.js';
 import { isTimeZone } from '../schedules/next-run.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { chooseKept, covers, type Decision } from './choose-kept.js';
-import { toPolicy } from './retention-view.js';
+import { sentenceOf, toPolicy } from './retention-view.js';
 import type { CreateRetentionPolicyDto, UpdateRetentionPolicyDto } from './retention.dto.js';
 import { type CandidateRow, type PolicyRow, type PolicyValues, RetentionRepository } from './retention.repository.js';
 
@@ -88,6 +88,35 @@ export class RetentionService {
       const backup = byId.get(decision.backupId)!;
       return own && covers(toPolicy(own), backup) ? [{ backup, decision }] : [];
     });
+  }
+
+  /** Of each source, which policies are about its backups, what they keep, and how many backups they let go that are still there. */
+  async ofSources(
+    organizationId: string,
+    sourceIds: readonly string[],
+    now: Date,
+  ): Promise<Map<string, { policies: { name: string; rules: string }[]; waiting: number }>> {
+    const rows = await this.retention.policies(this.catalog.db, organizationId);
+    const candidates = await this.retention.candidates(this.catalog.db, organizationId);
+    const heldSources = await this.retention.heldSources(this.catalog.db, organizationId);
+    const policies = rows.map(toPolicy);
+    const released = new Set(
+      chooseKept(candidates, policies, { now, heldSources }).flatMap(({ kept, backupId }) => (kept ? [] : [backupId])),
+    );
+    return new Map(
+      sourceIds.map((id) => {
+        const own = candidates.filter(({ sourceId }) => sourceId === id);
+        const about = policies.filter(
+          (policy) =>
+            own.some((backup) => covers(policy, backup)) ||
+            (!policy.onlyNamed &&
+              policy.scheduleIds.length + policy.tags.length === 0 &&
+              (policy.sourceIds.length === 0 || policy.sourceIds.includes(id))),
+        );
+        const waiting = own.filter((backup) => released.has(backup.id)).length;
+        return [id, { policies: about.map((policy) => ({ name: policy.name, rules: sentenceOf(policy) })), waiting }];
+      }),
+    );
   }
 
   private async valuesOf(

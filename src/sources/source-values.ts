@@ -6,6 +6,7 @@ import { parsePostgresUrl, type PgConnection, type TlsMode, validateConnection }
 import type { CreateSourceDto, SourceKind } from './source.dto.js';
 
 const HOUR_MS = 3_600_000;
+const DEFAULT_ASSERTION_SECONDS = 30;
 
 export const DEFAULT_SOURCE_OPTIONS: SourceOptions = {
   configPaths: [],
@@ -93,7 +94,10 @@ export function projectOf(
 }
 
 /** The request's options over what is stored. */
-export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions): SourceOptions {
+export function optionsOf(
+  input: Partial<Omit<SourceOptions, 'assertions'>> & Pick<CreateSourceDto, 'assertions'>,
+  stored: SourceOptions,
+): SourceOptions {
   input.excludeTables?.forEach((table) => parseTableName(table));
   return {
     configPaths: input.configPaths ?? stored.configPaths,
@@ -105,7 +109,22 @@ export function optionsOf(input: Partial<SourceOptions>, stored: SourceOptions):
     excludeBuckets: input.excludeBuckets ?? stored.excludeBuckets ?? [],
     alerts: { ...stored.alerts, ...given(input.alerts) },
     targets: { ...stored.targets, ...given(input.targets) },
+    assertions: assertionsOf(input.assertions) ?? stored.assertions ?? [],
   };
+}
+
+/** @throws ApiError VALIDATION_ERROR when two have one name */
+function assertionsOf(assertions: CreateSourceDto['assertions']): SourceOptions['assertions'] {
+  const names = (assertions ?? []).map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw Errors.validation({ assertions: `has ${JSON.stringify(twice)} twice; each needs a name of its own` });
+  return assertions?.map(({ name, query, expectation, timeoutSeconds }) => ({
+    name,
+    query,
+    expectation: expectation === undefined ? true : expectation,
+    timeoutSeconds: timeoutSeconds ?? DEFAULT_ASSERTION_SECONDS,
+  }));
 }
 
 /** Without what was left out: class-transformer makes fields of undefined. */

@@ -25,6 +25,7 @@ export function toSource(row: SourceRow): SourceDto {
     maxRunMs: row.options.maxRunMs,
     alerts: { ...DEFAULT_ALERT_LIMITS, ...row.options.alerts },
     targets: { rpoMinutes: null, rtoMinutes: null, ...row.options.targets },
+    assertions: row.options.assertions ?? [],
     serverVersion: row.server_version,
     createdAt: row.created_at.toISOString(),
     updatedAt: row.updated_at.toISOString(),

@@ -16,6 +16,7 @@ import {
   Min,
   ValidateNested,
 } from 'class-validator';
+import { IsExpectation } from './is-expectation.js';
 import { RestoreModesDto } from './restore-modes.dto.js';
 import { TLS_MODES, type TlsMode } from '../engine/postgres/connection.js';
 
@@ -67,7 +68,7 @@ export class SourceAlertsDto {
 
 /** What is promised for a source; the compliance report holds it against what was measured. */
 export class SourceTargetsDto {
-  /** Recovery point objective: longest time between two completed backups, in minutes; null promises nothing. */
+  /** Recovery point objective, in minutes: the longest time whose changes may be lost, from what a finished backup holds to the end of the next; null promises nothing. */
   @IsOptional()
   @IsInt()
   @Min(1)
@@ -75,13 +76,40 @@ export class SourceTargetsDto {
   @ApiPropertyOptional({ type: Number, nullable: true })
   rpoMinutes?: number | null;
 
-  /** Recovery time objective: longest restore, in minutes; null promises nothing. */
+  /** Recovery time objective, in minutes: the longest that a restore of the whole database may take; null promises nothing. */
   @IsOptional()
   @IsInt()
   @Min(1)
   @Max(525_600)
   @ApiPropertyOptional({ type: Number, nullable: true })
   rtoMinutes?: number | null;
+}
+
+/** Something that must hold in a restored database: proof level 5. */
+export class SourceAssertionDto {
+  /** Unique in the source. */
+  @IsString()
+  @Length(1, 100)
+  name!: string;
+
+  /** One SELECT, VALUES or WITH … SELECT; it is run read-only, with every value as PostgreSQL writes it. */
+  @IsString()
+  @Length(1, 10_000)
+  query!: string;
+
+  /** What it must give; true when left out. A boolean, a number or null: exactly one row whose first column is that. Text: `rows` or `no rows`, a comparison with a number such as `>= 1000`, else exactly one row whose first column is that text. */
+  @IsOptional()
+  @IsExpectation()
+  @ApiPropertyOptional({ oneOf: [{ type: 'string' }, { type: 'number' }, { type: 'boolean' }], nullable: true, default: true })
+  expectation?: string | number | boolean | null;
+
+  /** How long the query may take. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(3600)
+  @ApiPropertyOptional({ default: 30 })
+  timeoutSeconds?: number;
 }
 
 /** A new source: either `url`, or the fields `host`, `database` and `user` with what else is needed. */
@@ -219,6 +247,14 @@ export class CreateSourceDto {
   @ValidateNested()
   @Type(() => SourceTargetsDto)
   targets?: SourceTargetsDto;
+
+  /** What must hold in a restored database; all of them, in the place of those that are there. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(50)
+  @ValidateNested({ each: true })
+  @Type(() => SourceAssertionDto)
+  assertions?: SourceAssertionDto[];
 }
 
 /** What is to change; fields left out stay as they are. */
@@ -251,6 +287,7 @@ export class SourceDto {
   maxRunMs!: number;
   alerts!: SourceAlertsDto;
   targets!: SourceTargetsDto;
+  assertions!: SourceAssertionDto[];
   /** As the server last said it; null before the first contact. */
   @ApiProperty({ type: String, nullable: true })
   serverVersion!: string | null;

@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { Changes } from '../audit/changes.js';
 import type { Identity } from '../auth/identity.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
+import type { SourceOptions } from '../catalog/tables.js';
 import { Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import type { PagingDto } from '../common/http/paging.dto.js';
@@ -51,6 +52,12 @@ export class SourcesService {
   /** By id or name; undefined when there is none. */
   async find(organizationId: string, idOrName: string): Promise<SourceRow | undefined> {
     return this.sources.find(organizationId, idOrName);
+  }
+
+  /** What must hold in a restored database of a source, also of one that was deleted. */
+  async assertionsOf(organizationId: string, id: string | null): Promise<NonNullable<SourceOptions['assertions']>> {
+    const row = id === null ? undefined : await this.sources.findEvenDeleted(organizationId, id);
+    return row?.options.assertions ?? [];
   }
 
   /** Every source of the organization, or the one with this id; the oldest first. */

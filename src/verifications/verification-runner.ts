@@ -12,6 +12,7 @@ import type { HeldRun } from '../jobs/held-run.js';
 import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
 import { ServerKeys } from '../keys/server-keys.js';
+import { SourcesService } from '../sources/sources.service.js';
 import { toVerification } from './verification-view.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
 
@@ -28,6 +29,7 @@ export class VerificationRunner implements RunHandler {
     private readonly installation: Installation,
     private readonly cache: CacheService,
     private readonly settings: Settings,
+    private readonly sources: SourcesService,
   ) {}
 
   async run(run: HeldRun): Promise<void> {
@@ -44,6 +46,7 @@ export class VerificationRunner implements RunHandler {
         backup: backup.id,
       },
       level: verification.requested_level,
+      assertions: await this.sources.assertionsOf(backup.organization_id, backup.source_id),
       store: copy.store,
       verifyingKeys: [this.keys.verifyingKeyPem],
       identities: [this.keys.ageIdentity],

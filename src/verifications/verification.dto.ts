@@ -3,13 +3,13 @@ import { IsInt, IsOptional, Max, Min } from 'class-validator';
 import { RunDto } from '../jobs/run.dto.js';
 
 /** The highest level that this version proves. */
-export const HIGHEST_LEVEL = 4;
+export const HIGHEST_LEVEL = 5;
 /** What is proven where nobody says: it reads the backup, and starts no server. */
 export const DEFAULT_LEVEL = 2;
 
 /** What to prove. */
 export class CreateVerificationDto {
-  /** Proof level: 0 stored, 1 intact (every stored byte is read and hashed), 2 readable (decrypted and parsed to the last byte, every table equals the manifest), 3 restorable (really restored into a throwaway PostgreSQL), 4 equal (rows, sequences, large objects and schema of what was restored). */
+  /** Proof level: 0 stored, 1 intact (every stored byte is read and hashed), 2 readable (decrypted and parsed to the last byte, every table equals the manifest), 3 restorable (really restored into a throwaway PostgreSQL), 4 equal (rows, sequences, large objects and schema of what was restored), 5 asserted (the source's own SQL assertions hold in it). */
   @IsOptional()
   @IsInt()
   @Min(0)

@@ -44,6 +44,13 @@ export class VerificationsRepository {
       .executeTakeFirstOrThrow();
   }
 
+  /** Whether the source of a backup says what must hold in it. */
+  async hasAssertions(trx: Trx, backupId: string): Promise<boolean> {
+    const { rows } = await sql<{ n: number }>`SELECT jsonb_array_length(coalesce(s.options -> 'assertions', '[]')) AS n
+      FROM backups b JOIN sources s ON s.id = b.source_id WHERE b.id = ${backupId}`.execute(trx);
+    return (rows[0]?.n ?? 0) > 0;
+  }
+
   async recordChecks(
     trx: Trx,
     id: string,

@@ -9,6 +9,7 @@ import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import { RunControl } from '../jobs/run-control.js';
 import { ServerKeys } from '../keys/server-keys.js';
+import { SourcesService } from '../sources/sources.service.js';
 import { type CreateVerificationDto, DEFAULT_LEVEL, HIGHEST_LEVEL } from './verification.dto.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
 
@@ -24,6 +25,7 @@ export class VerificationsService {
     private readonly runs: RunControl,
     private readonly keys: ServerKeys,
     private readonly changes: Changes,
+    private readonly sources: SourcesService,
   ) {}
 
   async get(organizationId: string, id: string): Promise<VerificationRow> {
@@ -41,11 +43,18 @@ export class VerificationsService {
       id,
       organizationId,
       backupId,
-      level: this.keys.holdsIdentity ? Math.min(level, HIGHEST_LEVEL) : Math.min(level, 1),
+      level: await this.reachable(trx, backupId, level),
       requestedBy: SYSTEM_ACTOR,
     });
     await this.runs.enqueue(trx, 'verification', id);
     return id;
+  }
+
+  /** What can be proven of what is wished for: decryption needs a key, and level 5 assertions. */
+  private async reachable(trx: Trx, backupId: string, level: number): Promise<number> {
+    if (!this.keys.holdsIdentity) return Math.min(level, 1);
+    if (level < HIGHEST_LEVEL) return level;
+    return (await this.verifications.hasAssertions(trx, backupId)) ? HIGHEST_LEVEL : HIGHEST_LEVEL - 1;
   }
 
   /** Tells those in this process of a queued verification, once it is committed. */
@@ -62,6 +71,10 @@ export class VerificationsService {
     if (level >= 2 && !this.keys.holdsIdentity)
       throw Errors.precondition(
         'Level 2 and above decrypt the backup, and the server holds no key that can (BACKUP_RECIPIENTS names only keys of yours). Ask for level 1.',
+      );
+    if (level >= HIGHEST_LEVEL && (await this.sources.assertionsOf(caller.organizationId, backup.source_id)).length === 0)
+      throw Errors.precondition(
+        'Level 5 runs the assertions of the source, and it declares none. Add `assertions` to it (PUT /api/sources/:id), or ask for level 4.',
       );
     const id = newTimedId('verification', new Date());
     const row = await this.catalog.transaction(async (trx) => {

@@ -40,6 +40,16 @@ describe('alerts of a source', () => {
       tables: ['public.plans'],
     });
 
+    const told = await server.current.foundation.catalog.db
+      .selectFrom('outbox')
+      .selectAll()
+      .where('type', '=', 'alert.raised')
+      .execute();
+    expect(told.map(({ body }) => (JSON.parse(body) as { data: { alert: AlertDto } }).data.alert)).toEqual(
+      expect.arrayContaining(raised),
+    );
+    expect(told.length).toBe(3);
+
     // Compared with the one before it, the next backup lacks nothing; what was lost is still lost.
     const next = await backUp(server.current);
     expect((await open()).map(({ id, baseBackupId, backupId }) => ({ id, baseBackupId, backupId }))).toEqual(
@@ -53,6 +63,12 @@ describe('alerts of a source', () => {
     expect(await open()).toEqual([]);
     const closed = await good(server.current.api<AlertDto[]>('GET', '/api/alerts?open=false&source=shop&limit=2'));
     expect(closed.map(({ closedBy }) => closedBy)).toEqual(['recovered', 'recovered']);
+    const { n } = await server.current.foundation.catalog.db
+      .selectFrom('outbox')
+      .select((e) => e.fn.countAll<number>().as('n'))
+      .where('type', '=', 'alert.closed')
+      .executeTakeFirstOrThrow();
+    expect(Number(n)).toBe(3);
   });
 
   it('are closed by a person, who says why; once', async () => {

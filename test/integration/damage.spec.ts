@@ -89,6 +89,7 @@ describe('a stored backup', () => {
     return verifyBackup({
       ids: backup.ids,
       level,
+      assertions: [],
       store: runs.store,
       verifyingKeys: [runs.signing.publicKeyPem],
       identities: [runs.age.identity],

@@ -30,7 +30,7 @@ const sourceOf = (staged: StagedBackup) => ({
   signal: new AbortController().signal,
 });
 const verify = (staged: StagedBackup, level = 4): Promise<Verification> =>
-  verifyBackup({ ...sourceOf(staged), runId: 'verification_1', level, onProgress: () => undefined });
+  verifyBackup({ ...sourceOf(staged), runId: 'verification_1', level, assertions: [], onProgress: () => undefined });
 /** How many throwaway servers this process has. */
 async function clusters(): Promise<number> {
   const folders = (await readdir(tmpdir())).filter((name) => name.startsWith('backstay-cluster-'));

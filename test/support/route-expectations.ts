@@ -54,6 +54,7 @@ export const ROUTE_EXPECTATIONS: Record<string, Expectation> = {
   'GET /api/audit': {},
   'GET /api/audit/export': {},
   'GET /api/audit/check': {},
+  'GET /api/reports/compliance': {},
 
   'POST /api/auth/login': bodyOf(async (world) => ({ email: (await world.member()).email, password: PASSWORD })),
   'POST /api/auth/refresh': bodyOf(async (world) => ({

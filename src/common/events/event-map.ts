@@ -40,6 +40,13 @@ interface StatusEvent {
   problems: readonly string[];
 }
 
+/** What a backup lacks, or has again. */
+interface AlertEvent {
+  organizationId: string;
+  alertId: string;
+  rule: string;
+}
+
 /** Every event of the server by its name: who listens (logs, cache, later webhooks and notifications) hangs on this. */
 export interface EventMap {
   'backup.queued': RunEvent;
@@ -65,6 +72,8 @@ export interface EventMap {
   'schedule.missed': ScheduleEvent;
   'status.degraded': StatusEvent;
   'status.recovered': StatusEvent;
+  'alert.raised': AlertEvent;
+  'alert.closed': AlertEvent;
   'api.changed': ChangeEvent;
 }
 

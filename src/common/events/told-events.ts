@@ -21,6 +21,8 @@ export const TOLD_EVENTS = {
   'retention.removed': 'Backups have gone to the trash by the rules of a retention policy',
   'schedule.missed': 'No server was there at the time of a schedule',
   'status.degraded': 'A status check has found a source or destination that does not answer',
+  'alert.raised': 'A backup lacks tables, rows or bytes that the one before it had',
+  'alert.closed': 'An alert was acknowledged, or a later backup has again what was missing',
   'status.recovered': 'What a status check had found is well again',
 } as const satisfies Partial<Record<EventName, string>>;
 

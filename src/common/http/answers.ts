@@ -86,6 +86,11 @@ export function AnswersRaw(
   );
 }
 
+/** Documents the errors of a route whose answers have several forms. */
+export function AnswersErrors() {
+  return applyDecorators(...commonErrors(false));
+}
+
 function commonErrors(isPublic: boolean) {
   return [
     ApiBadRequestResponse({ type: ErrorAnswerDto, description: 'The request is not valid; `fields` says where' }),
