@@ -1,6 +1,9 @@
 import { Query, type Client } from 'pg';
+import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { ArchiveInspector } from './archive/archive-inspector.js';
+import { withoutRoles } from './archive/archive-roles.js';
+import { readToc } from './archive/header-only.js';
 import { ArchiveReader, type ArchiveSummary, type ArchiveTable } from './archive/archive-reader.js';
 import { type RowMultiset, RowMultisetDigest } from './archive/row-multiset.js';
 import { schemaDifference } from './archive/schema-difference.js';
@@ -27,19 +30,28 @@ const SESSION = 'backstay:drill';
  * Dumps the restored database as the source was dumped, and holds the two archives against each other: rows and SHA-256 of each table,
  * large objects, where each sequence stands, and the schema entry by entry. A table whose bytes differ is compared row by row, in
  * whatever order, by the archive's own list of columns: a restore may lay rows and inherited columns out anew.
+ * @param leftOut roles whose rights were not restored, and whose objects belong to another: owners are then not compared
  */
 export async function differencesOf(
   source: ArchiveSource,
   archive: OpenedArchive,
   restored: PgConnection,
+  leftOut: ReadonlySet<string> = new Set(),
 ): Promise<DrillDifference[]> {
   const copy = await dumpAgain(source, archive, restored);
+  const base = leftOut.size === 0 ? archive.toc : await tocWithout(archive, leftOut);
   return [
     ...(await tableDifferences(source, archive, copy, restored)),
     ...largeObjectDifferences(archive, copy),
     ...sequenceDifferences(archive.toc, copy.toc),
-    ...schemaDifferences(archive.toc, copy.toc),
+    ...schemaDifferences(base, copy.toc, leftOut.size > 0),
   ];
+}
+
+/** What the table of contents would be without some roles. */
+async function tocWithout({ header, toc }: OpenedArchive, roles: ReadonlySet<string>): Promise<ArchiveToc> {
+  const adapted = withoutRoles(header, toc, roles).header;
+  return (await readToc(Readable.from([adapted]))).toc;
 }
 
 async function dumpAgain({ signal }: ArchiveSource, archive: OpenedArchive, restored: PgConnection): Promise<ArchiveSummary> {
@@ -186,13 +198,13 @@ function sequenceDifferences(base: ArchiveToc, copy: ArchiveToc): DrillDifferenc
   );
 }
 
-function schemaDifferences(base: ArchiveToc, copy: ArchiveToc): DrillDifference[] {
+function schemaDifferences(base: ArchiveToc, copy: ArchiveToc, withoutOwners: boolean): DrillDifference[] {
   return schemaDifference(base, copy)
     .changes.filter((change) => {
       // What is said of the database as a whole belongs to its name, and a restore gives it another.
       if (change.schema === null && change.name.startsWith('DATABASE ')) return false;
       // A restore leaves tablespaces out unless it is asked for them.
-      const aspects = change.aspects.filter((aspect) => aspect !== 'tablespace');
+      const aspects = change.aspects.filter((aspect) => aspect !== 'tablespace' && !(withoutOwners && aspect === 'owner'));
       if (change.change !== 'changed' || aspects.length === 0) return change.change !== 'changed';
       const isDefinition = aspects.length === 1 && aspects[0] === 'definition';
       return !isDefinition || meaningOf(change.base) !== meaningOf(change.head);

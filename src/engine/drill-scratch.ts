@@ -71,7 +71,7 @@ export async function sweepScratch(server: PgConnection): Promise<string[]> {
       `SELECT datname AS name FROM pg_catalog.pg_database d WHERE pg_catalog.pg_get_userbyid(datdba) = current_user
          AND (starts_with(datname, $1) OR starts_with(datname, $2))
          AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE starts_with(a.application_name, $3)
-           AND strpos(datname, substr(a.application_name, length($3) + 1)) > 0)`,
+           AND strpos(d.datname, substr(a.application_name, length($3) + 1)) > 0)`,
       [PREFIX, STAGING, KEEPER],
     );
     for (const { name } of rows) await dropDatabase(client, name);

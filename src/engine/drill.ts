@@ -1,29 +1,26 @@
 import type { Client } from 'pg';
-import { rolesOf } from './archive/archive-roles.js';
 import { type Assertion, type AssertionResult, runAssertions } from './drill-assertions.js';
+import { startCluster } from './drill-cluster.js';
 import { type DrillDifference, differencesOf } from './drill-equal.js';
+import { type DrillIsolation, type DrillPlace, impossible } from './drill-place.js';
+import { openScratch } from './drill-scratch.js';
 import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
 import { quoteName } from './postgres/relations.js';
-import { ThrowawayCluster } from './postgres/throwaway-cluster.js';
+import type { PgConnection } from './postgres/connection.js';
 import type { Progress } from './progress.js';
 import { type ArchiveSource, type OpenedArchive, openArchive } from './restore-archive.js';
 import { restoreBackup } from './restore.js';
 import { createLike } from './restore-target.js';
 
-const DATABASE = 'drill';
-/** Enough for a few thousand tables in one transaction. */
-const LOCKS = '1024';
-
-/** Something that keeps a backup from being tried here, and says nothing about the backup. */
-function impossible(message: string, hint: string, cause?: unknown): EngineError {
-  return new EngineError('DRILL_IMPOSSIBLE', message, hint, { cause });
-}
-
 export interface DrillRequest extends ArchiveSource {
   runId: string;
   /** Folders with server programs that are looked at first. */
   serverBinDirs: readonly string[];
+  /** A server on which to make a database, instead of one that is started for this. */
+  scratch?: PgConnection;
+  /** Restore as a role without rights also where the throwaway server has a user of its own. */
+  plainRole?: boolean;
   /** Whether what was restored is to be compared too. */
   compare: boolean;
   /** What must hold in it, when it is equal; empty for nothing. */
@@ -39,7 +36,9 @@ export interface DrillOutcome {
   tables: number;
   rows: number;
   /** What of the server's surroundings the restore could reach. */
-  isolation: { ownUser: boolean; noNetwork: boolean };
+  isolation: DrillIsolation;
+  /** Roles whose objects and rights could not be restored there: what is compared is all but those. */
+  leftOut: string[];
   /** What could not be brought back as it was, as sentences. */
   warnings: string[];
   /** Null when it was not compared; empty when all is equal. */
@@ -49,71 +48,45 @@ export interface DrillOutcome {
 }
 
 /**
- * Restores a backup into a PostgreSQL that exists for this alone, and compares what came of it. A dump runs its author's code when it is
- * restored: the server has a user of its own that can read none of our files, and no network.
+ * Restores a backup into a database that exists for this alone, and compares what came of it. A dump runs its author's code when it is
+ * restored: the server has a user of its own that can read none of our files, and no network, or the restore has no rights.
  * @throws EngineError DRILL_IMPOSSIBLE when nothing can be said of the backup, RESTORE_FAILED when it can't be restored; the signal's reason when aborted
  */
 export async function drill(request: DrillRequest): Promise<DrillOutcome> {
   const archive = await openArchive(request);
-  const cluster = await startCluster(request, archive);
+  const place = request.scratch
+    ? await openScratch(request.scratch, request.runId, archive, request.signal)
+    : await startCluster({ ...request, plainRole: request.plainRole === true }, archive);
   try {
-    assertIsolated(cluster);
-    const server = cluster.connection('postgres');
-    await withClient(server, { applicationName: 'backstay:drill', signal: request.signal }, async (client) => {
-      await assertSuitable(client, archive);
-      await createRoles(client, archive);
-    });
+    const session = { applicationName: 'backstay:drill', signal: request.signal };
+    await withClient(place.server, session, (client) => assertSuitable(client, place, archive));
     const startedAt = performance.now();
-    const outcome = await restoreInto(request, server);
+    const outcome = await restoreInto(request, place);
     const restoreMs = Math.round(performance.now() - startedAt);
     if (!outcome.countsEqual) throw countsDiffer(outcome.differences);
-    const restored = cluster.connection(DATABASE);
-    const differences = request.compare ? await differencesOf(request, archive, restored) : null;
+    const restored = { ...place.server, database: place.database };
+    const differences = request.compare ? await differencesOf(request, archive, restored, place.leaveOut) : null;
     const isAsserted = request.assertions.length > 0 && differences?.length === 0;
+    const asserting = place.superuser ? { restored: place.superuser(place.database), asIs: false } : { restored, asIs: true };
     return {
-      serverVersion: cluster.version,
+      serverVersion: place.version,
       restoreMs,
       tables: archive.tables.length,
       rows: archive.tables.reduce((rows, table) => rows + table.rows, 0),
-      isolation: cluster.isolation,
+      isolation: place.isolation,
+      leftOut: [...place.leaveOut].sort(),
       warnings: outcome.warnings,
       differences,
-      assertions: isAsserted ? await runAssertions(restored, request.assertions, { asIs: false, signal: request.signal }) : null,
+      assertions: isAsserted
+        ? await runAssertions(asserting.restored, request.assertions, { asIs: asserting.asIs, signal: request.signal })
+        : null,
     };
   } finally {
-    await cluster.stop();
+    await place.leave();
   }
 }
 
-async function startCluster({ serverBinDirs, signal }: DrillRequest, archive: OpenedArchive): Promise<ThrowawayCluster> {
-  const minMajor = Number.parseInt(archive.manifest.source.serverVersion, 10);
-  try {
-    return await ThrowawayCluster.start({
-      serverBinDirs,
-      minMajor,
-      maxMajor: archive.programs.major,
-      listenTcp: false,
-      untrusted: true,
-      settings: { max_locks_per_transaction: LOCKS },
-      signal,
-    });
-  } catch (error) {
-    if (signal.aborted) throw signal.reason;
-    if (error instanceof EngineError) throw impossible(error.message, error.hint, error);
-    throw error;
-  }
-}
-
-/** As the superuser of a server that runs under our own user, a dump could read our keys. */
-function assertIsolated({ isolation }: ThrowawayCluster): void {
-  if (isolation.ownUser) return;
-  throw impossible(
-    'This server does not run as root: a throwaway PostgreSQL would run as its own user, and a dump that is restored could read what the server can.',
-    'Run a worker as root, in a container of its own, for drills.',
-  );
-}
-
-async function assertSuitable(client: Client, { manifest }: OpenedArchive): Promise<void> {
+async function assertSuitable(client: Client, { database }: DrillPlace, { manifest }: OpenedArchive): Promise<void> {
   const { rows } = await client.query<{ name: string }>('SELECT name FROM pg_catalog.pg_available_extensions');
   const there = new Set(rows.map(({ name }) => name));
   const missing = manifest.source.extensions.filter(({ name }) => !there.has(name)).map(({ name }) => name);
@@ -123,34 +96,19 @@ async function assertSuitable(client: Client, { manifest }: OpenedArchive): Prom
       'Install what is missing for the server programs of this machine.',
     );
   try {
-    await createLike(client, DATABASE, manifest.source);
-    await client.query(`DROP DATABASE ${quoteName(DATABASE)}`);
+    await createLike(client, database, manifest.source);
+    await client.query(`DROP DATABASE ${quoteName(database)}`);
   } catch (error) {
     if (error instanceof EngineError) throw impossible(error.message, error.hint, error);
     throw error;
   }
 }
 
-/** Every role that the archive names, without any right: owners and grants can then be put back as they were. */
-async function createRoles(client: Client, archive: OpenedArchive): Promise<void> {
-  const named = new Set([...rolesOf(archive.toc), ...archive.manifest.source.databaseSettings.flatMap(({ role }) => role ?? [])]);
-  const { rows } = await client.query<{ rolname: string }>('SELECT rolname FROM pg_catalog.pg_roles');
-  const there = new Set(rows.map(({ rolname }) => rolname));
-  for (const role of named) {
-    if (there.has(role)) continue;
-    if (role.startsWith('pg_'))
-      throw impossible(
-        `The backup names the predefined role ${role}, which the throwaway PostgreSQL does not have.`,
-        'Install newer server programs on this machine.',
-      );
-    await client.query(`CREATE ROLE ${quoteName(role)}`);
-  }
-}
-
-function restoreInto(request: DrillRequest, server: ReturnType<ThrowawayCluster['connection']>) {
+function restoreInto(request: DrillRequest, { server, database, leaveOut, isolation }: DrillPlace) {
   return restoreBackup({
     ...request,
-    target: { mode: 'new-database', server, database: DATABASE },
+    target: { mode: 'new-database', server, database },
+    leaveOutRoles: leaveOut,
     selection: {},
     createRoles: false,
     jobs: 2,
@@ -159,8 +117,9 @@ function restoreInto(request: DrillRequest, server: ReturnType<ThrowawayCluster[
     onFinished: async () => undefined,
     onCommitting: async () => undefined,
   }).catch((error: unknown) => {
-    if (error instanceof EngineError && ENVIRONMENT.test(error.message))
-      throw impossible(`The throwaway PostgreSQL could not take the backup: ${error.message}`, error.hint, error);
+    const isOurs =
+      error instanceof EngineError && (ENVIRONMENT.test(error.message) || (isolation.plainRole && NO_RIGHT.test(error.message)));
+    if (isOurs) throw impossible(`The throwaway PostgreSQL could not take the backup: ${error.message}`, error.hint, error);
     throw error;
   });
 }
@@ -168,6 +127,10 @@ function restoreInto(request: DrillRequest, server: ReturnType<ThrowawayCluster[
 /** What pg_restore says when this machine lacks something that the source's server has. */
 const ENVIRONMENT =
   /No space left on device|could not (?:open|access) (?:extension control )?file|could not load library|could not open (?:dictionary|stop-word|thesaurus|affix) file|extension ".*" is not available|collation ".*" for encoding|could not create locale|out of shared memory|no such directory .*tablespace/i;
+
+/** What it says when a role without rights meets what needs them. */
+const NO_RIGHT =
+  /permission denied|must be superuser|only superuser|must be (?:a )?(?:owner|member)|must be able to SET ROLE|not allowed to|Only roles with/i;
 
 function countsDiffer(
   differences: readonly { schema: string; table: string; expectedRows: number; actualRows: number | null }[],

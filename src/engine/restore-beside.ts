@@ -60,7 +60,7 @@ async function build(
     await createLike(client, staging, archive.manifest.source);
     return warnings;
   });
-  const adapted = await withClient(connection, session, (client) => adaptToRoles(client, archive));
+  const adapted = await withClient(connection, session, (client) => adaptToRoles(client, archive, request.leaveOutRoles));
   const ignored: string[] = [];
   const loading: Loading = {
     source: request,

@@ -11,6 +11,8 @@ export interface RestoreRequest extends ArchiveSource {
   selection: Selection;
   /** Create roles that the backup knows and the target lacks, without passwords. */
   createRoles: boolean;
+  /** Roles whose objects and rights are left out although they may exist. */
+  leaveOutRoles?: ReadonlySet<string>;
   /** Parallel jobs for indexes and constraints, where the mode allows it. */
   jobs: number;
   /** Go on after errors of pg_restore, which become warnings; only for a new database. */

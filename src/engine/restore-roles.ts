@@ -13,13 +13,17 @@ export async function missingRoles(client: Client, archive: Pick<OpenedArchive, 
  * Owners and rights are kept where the roles exist; what falls to others is named. Names of roles have no encoding of their own: they
  * are spelt as in the archive where the session's database has its encoding.
  */
-export async function adaptToRoles(client: Client, archive: OpenedArchive): Promise<{ header: Buffer; warnings: string[] }> {
-  const missing = await missingRoles(client, archive);
+export async function adaptToRoles(
+  client: Client,
+  archive: OpenedArchive,
+  leaveOut: ReadonlySet<string> = new Set(),
+): Promise<{ header: Buffer; warnings: string[] }> {
+  const missing = new Set([...(await missingRoles(client, archive)), ...leaveOut]);
   if (missing.size === 0) return { header: archive.header, warnings: [] };
   const { header, changes } = withoutRoles(archive.header, archive.toc, missing);
   const warnings = [...missing].sort().map((role) => {
     const of = changes.filter((change) => change.role === role);
-    return `The role ${JSON.stringify(role)} does not exist at the target: ${of.length} owners, grants or policies of it were left out or fell to the role that restores. Create it before the restore to keep them.`;
+    return `The role ${JSON.stringify(role)} ${leaveOut.has(role) ? 'is left out' : 'does not exist at the target'}: ${of.length} owners, grants or policies of it were left out or fell to the role that restores.${leaveOut.has(role) ? '' : ' Create it before the restore to keep them.'}`;
   });
   return { header, warnings };
 }

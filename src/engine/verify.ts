@@ -8,6 +8,7 @@ import { openTables } from './artifact/sealed-tables.js';
 import { type Assertion, assertionFailure } from './drill-assertions.js';
 import { drill, type DrillOutcome } from './drill.js';
 import { EngineError } from './errors.js';
+import type { PgConnection } from './postgres/connection.js';
 import { type Progress, ProgressMeter } from './progress.js';
 import { summarizeStorage } from './storage/check-storage.js';
 import type { ArtifactStore } from './store/artifact-store.js';
@@ -29,6 +30,10 @@ export interface VerifyRequest {
   assertions: readonly Assertion[];
   runId: string;
   programs: { binDirs: readonly string[]; requirePatched: boolean };
+  /** A server on which drills make their databases, instead of private ones. */
+  scratch?: PgConnection;
+  /** Restore as a role without rights, wherever it is. */
+  plainRole?: boolean;
   store: ArtifactStore;
   verifyingKeys: readonly string[];
   /** age secrets; level 2 needs one that fits. */
@@ -109,9 +114,10 @@ export async function verifyBackup(request: VerifyRequest): Promise<Verification
     }
     if (request.level >= 4 && drilled) {
       await proveEqual(drilled, prove);
-      provenLevel = 4;
+      impossible = notCompared(drilled);
+      if (!impossible) provenLevel = 4;
     }
-    if (request.level >= 5 && drilled) {
+    if (request.level >= 5 && drilled && !impossible) {
       const unusable = proveAsserted(drilled, checks);
       if (unusable) impossible = unusable;
       else provenLevel = 5;
@@ -215,7 +221,11 @@ async function proveRestorable(request: VerifyRequest, manifest: Manifest): Prom
 }
 
 function drillDetail({ serverVersion, restoreMs, tables, rows, isolation, warnings }: DrillOutcome): string {
-  const walls = [isolation.ownUser ? 'a user of its own' : '', isolation.noNetwork ? 'no network' : '']
+  const walls = [
+    isolation.ownUser ? 'a user of its own' : '',
+    isolation.noNetwork ? 'no network' : '',
+    isolation.plainRole ? 'a role without rights' : '',
+  ]
     .filter(Boolean)
     .join(', ');
   const notes = warnings.length === 0 ? '' : ` ${warnings.join(' ')}`;
@@ -239,6 +249,17 @@ async function proveEqual({ differences }: DrillOutcome, prove: Prove): Promise<
       );
     });
   }
+}
+
+/** What of level 4 could not be looked at, since the restore had no rights for it. */
+function notCompared({ leftOut }: DrillOutcome): EngineError | null {
+  if (leftOut.length === 0) return null;
+  const named = leftOut.slice(0, NAMED_DIFFERENCES).join(', ');
+  return new EngineError(
+    'DRILL_IMPOSSIBLE',
+    `All that was compared is equal, but the drill restored without a superuser's rights, and so without owners and rights of ${named}.`,
+    'Run a worker as root, in a container of its own, for drills that prove those too.',
+  );
 }
 
 /**

@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common';
+import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
 import { toBackup } from '../backups/backup-view.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
@@ -6,6 +6,9 @@ import { CacheService } from '../common/cache/cache.service.js';
 import { Settings } from '../config/settings.js';
 import { BackupCopies } from '../destinations/backup-copies.js';
 import type { DrillOutcome } from '../engine/drill.js';
+import { sweepScratch } from '../engine/drill-scratch.js';
+import { sweepThrowawayClusters } from '../engine/postgres/cluster-folder.js';
+import { parsePostgresUrl, type PgConnection } from '../engine/postgres/connection.js';
 import { type Check, verifyBackup } from '../engine/verify.js';
 import { Installation } from '../installation/installation.js';
 import type { HeldRun } from '../jobs/held-run.js';
@@ -19,7 +22,9 @@ import { type VerificationRow, VerificationsRepository } from './verifications.r
 /** Does the verifications that were queued. */
 @Injectable()
 @RunHandlerOf('verification')
-export class VerificationRunner implements RunHandler {
+export class VerificationRunner implements RunHandler, OnApplicationBootstrap {
+  private readonly logger = new Logger('verification');
+
   constructor(
     private readonly verifications: VerificationsRepository,
     private readonly backups: BackupsService,
@@ -46,6 +51,7 @@ export class VerificationRunner implements RunHandler {
         backup: backup.id,
       },
       level: verification.requested_level,
+      ...this.scratch(),
       assertions: await this.sources.assertionsOf(backup.organization_id, backup.source_id),
       store: copy.store,
       verifyingKeys: [this.keys.verifyingKeyPem],
@@ -78,8 +84,29 @@ export class VerificationRunner implements RunHandler {
     return this.verifications.complete(trx, runId);
   }
 
+  /** A verification only reads, but its drill may have left something. */
   async cleanUp(): Promise<void> {
-    // A verification only reads.
+    await this.sweep();
+  }
+
+  /** What servers that were killed have left of their drills goes at the next start. */
+  onApplicationBootstrap(): void {
+    if (this.settings.role !== 'api') void this.sweep();
+  }
+
+  private async sweep(): Promise<void> {
+    try {
+      await sweepThrowawayClusters();
+      const { scratch } = this.scratch();
+      if (scratch) await sweepScratch(scratch);
+    } catch (error) {
+      this.logger.warn({ event: 'verification.not-swept', err: error }, 'verification.not-swept');
+    }
+  }
+
+  private scratch(): { scratch?: PgConnection } {
+    const url = this.settings.drillDatabaseUrl;
+    return url === undefined ? {} : { scratch: parsePostgresUrl(url, { allowUnixSockets: true }) };
   }
 
   async describe(runId: string, db?: Db | Trx): Promise<RunDescription> {
@@ -104,8 +131,8 @@ export class VerificationRunner implements RunHandler {
 }
 
 /** What the certificate tells of a drill. */
-function evidenceOf({ serverVersion, restoreMs, tables, rows, isolation, warnings }: DrillOutcome): object {
-  return { serverVersion, restoreMs, tables, rows, isolation, warnings };
+function evidenceOf({ serverVersion, restoreMs, tables, rows, isolation, leftOut, warnings }: DrillOutcome): object {
+  return { serverVersion, restoreMs, tables, rows, isolation, leftOut, warnings };
 }
 
 /** Which of the copies was looked at. */

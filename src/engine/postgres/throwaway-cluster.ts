@@ -35,6 +35,8 @@ export interface ThrowawayClusterOptions {
   listenTcp?: boolean;
   /** What runs in it is not trusted: where the system allows, it has no network. */
   untrusted?: boolean;
+  /** Name of the role that may do everything; `postgres` unless given. */
+  superuser?: string;
   signal?: AbortSignal;
 }
 
@@ -56,6 +58,7 @@ export class ThrowawayCluster {
     private readonly password: string,
     private readonly postmaster: ChildProcess,
     private readonly watcher: ChildProcess,
+    private readonly superuser: string,
     /** What keeps that which runs in it from us: a user of its own that can't read our files, and no network. */
     readonly isolation: { ownUser: boolean; noNetwork: boolean },
   ) {}
@@ -91,6 +94,7 @@ export class ThrowawayCluster {
             password,
             postmaster,
             watcher,
+            options.superuser ?? SUPERUSER,
             { ownUser: identity.uid !== undefined, noNetwork: isolated },
           );
         }
@@ -109,7 +113,7 @@ export class ThrowawayCluster {
 
   /** How to enter it: as the superuser, unless another role (made before) is named. */
   connection(database = 'postgres', as?: { user: string; password: string }): PgConnection {
-    const { user, password } = as ?? { user: SUPERUSER, password: this.password };
+    const { user, password } = as ?? { user: this.superuser, password: this.password };
     return { host: this.host, port: this.port, database, user, password, tls: { mode: 'disable' } };
   }
 
@@ -180,7 +184,7 @@ async function initialize(
     '-D',
     data,
     '-U',
-    SUPERUSER,
+    options.superuser ?? SUPERUSER,
     `--pwfile=${passwordFile}`,
     '-A',
     'scram-sha-256',
