@@ -7,7 +7,15 @@ import { CacheService } from '../common/cache/cache.service.js';
 import { Settings } from '../config/settings.js';
 import { BackupCopies } from '../destinations/backup-copies.js';
 import type { OpenDestination } from '../destinations/stores.js';
-import { type BackupRequest, commitBackup, endSessionsOf, type StagedBackup, stageBackup } from '../engine/backup.js';
+import {
+  type BackupRequest,
+  commitManifest,
+  endSessionsOf,
+  placeArtifacts,
+  type StagedBackup,
+  stageBackup,
+} from '../engine/backup.js';
+import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import { EngineError } from '../engine/errors.js';
 import { TeeStore } from '../engine/store/tee-store.js';
@@ -97,11 +105,19 @@ export class BackupRunner implements RunHandler {
   }
 
   private async commit(run: HeldRun, staged: StagedBackup, tee: TeeStore): Promise<void> {
+    const place = () => this.atEach(run, tee, (store) => placeArtifacts(staged, store, run.signal));
+    const { embedded } = this.catalog;
     try {
+      // A bucket copies what it places, which may take minutes. A transaction of the embedded catalog keeps everybody waiting, and no other
+      // process can take the run over there; elsewhere the row stays locked, so that a worker which lost the run puts nothing into place.
+      if (embedded) {
+        await this.catalog.transaction((trx) => run.fence(trx));
+        await place();
+      }
       await this.catalog.transaction(async (trx) => {
-        // The row stays locked over the renames, so that a worker which lost the run can't put anything into place.
         await run.fence(trx);
-        await this.commitEverywhere(run, staged, tee);
+        if (!embedded) await place();
+        await this.atEach(run, tee, (store) => commitManifest(staged, store, [this.keys.verifyingKeyPem], run.signal));
         await this.copies.settle(trx, run.id, errorsOf(tee));
         await this.complete(trx, run.id);
         await run.completed(trx);
@@ -148,11 +164,11 @@ export class BackupRunner implements RunHandler {
   }
 
   /** At each destination that holds the artifacts: one that fails now is left out, as long as the quorum is met. */
-  private async commitEverywhere(run: HeldRun, staged: StagedBackup, tee: TeeStore): Promise<void> {
+  private async atEach(run: HeldRun, tee: TeeStore, work: (store: ArtifactStore) => Promise<void>): Promise<void> {
     await Promise.all(
       tee.alive.map(async ({ id, store }) => {
         try {
-          await commitBackup(staged, store, [this.keys.verifyingKeyPem], run.signal);
+          await work(store);
         } catch (error) {
           run.signal.throwIfAborted();
           tee.leaveOut(id, error);

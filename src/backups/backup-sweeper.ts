@@ -77,11 +77,20 @@ export class BackupSweeper implements OnApplicationBootstrap {
     return removed;
   }
 
-  /** A run that has not ended owns its folder, and so does a manifest: even one that the catalog does not know of may be adopted. */
+  /**
+   * A run that has not ended owns its folder, and so does a manifest: even one that the catalog does not know of may be adopted. What was said to
+   * have failed is none, though its manifest is there: nobody could read it back then.
+   */
   private async ownerOf(store: ArtifactStore, backupId: string, prefix: string): Promise<Owner> {
     const row = await this.backups.findAnywhere(backupId);
     if (row?.status === 'queued' || row?.status === 'running') return 'run';
     if (row?.status === 'completed') return 'backup';
-    return (await store.stat(objectKey(prefix, MANIFEST_NAME))) === null ? 'nobody' : 'backup';
+    const manifest = objectKey(prefix, MANIFEST_NAME);
+    if (row?.status === 'failed' || row?.status === 'canceled') {
+      // First, so that nobody takes the rest for a backup.
+      await store.remove(manifest);
+      return 'nobody';
+    }
+    return (await store.stat(manifest)) === null ? 'nobody' : 'backup';
   }
 }

@@ -199,6 +199,12 @@ export async function commitBackup(
   verifyingKeys: readonly string[],
   signal: AbortSignal,
 ): Promise<void> {
+  await placeArtifacts(staged, store, signal);
+  await commitManifest(staged, store, verifyingKeys, signal);
+}
+
+/** The first half of `commitBackup`, which takes long where a store has no rename: the artifacts go to where they belong. */
+export async function placeArtifacts(staged: StagedBackup, store: ArtifactStore, signal: AbortSignal): Promise<void> {
   const prefix = backupPrefix(staged.ids);
   for (const artifact of staged.manifest.artifacts) {
     await store.rename(objectKey(staged.attemptPrefix, artifact.name), objectKey(prefix, artifact.name), { signal });
@@ -211,6 +217,16 @@ export async function commitBackup(
       );
     }
   }
+}
+
+/** The second half of `commitBackup`: from here on it is a backup. */
+export async function commitManifest(
+  staged: StagedBackup,
+  store: ArtifactStore,
+  verifyingKeys: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  const prefix = backupPrefix(staged.ids);
   await store.write(objectKey(prefix, SIGNATURE_NAME), once(staged.signature), { signal, overwrite: true });
   await store.write(objectKey(prefix, MANIFEST_NAME), once(staged.manifestBytes), { signal, overwrite: true });
   const read = await loadManifest(store, prefix, verifyingKeys, staged.ids, signal);

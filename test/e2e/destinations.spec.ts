@@ -150,6 +150,10 @@ describe('a backup in a bucket', () => {
     ['missing', 'HeadObject'],
     ['denied', 'CopyObject'],
     ['clockSkew', 'ListObjectsV2'],
+    // From here on the manifest is there, and can't be read back.
+    ['denied', 'GetObject'],
+    ['clockSkew', 'GetObject'],
+    ['missing', 'GetObject'],
   ])(
     'fails with a clear cause when %s lasts at %s, leaves nothing after a sweep, and is made when it ends',
     async (fault, point) => {

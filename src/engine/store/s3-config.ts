@@ -17,6 +17,10 @@ export interface S3Config {
   storageClass?: string;
   /** Size of each part of an upload, in MiB; its 10,000-fold is the largest object. */
   partMiB?: number;
+  /** Above it one call can't copy an object; 5 GiB, by S3's rules. */
+  mostCopiedBytes?: number;
+  /** Size of each part of a copy that one call can't do; 1 GiB. */
+  copiedPartBytes?: number;
   /** How long a call may stand still. */
   timeoutMs?: number;
   /** How often a call is tried. */

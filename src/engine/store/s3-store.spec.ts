@@ -84,6 +84,50 @@ describe('an S3 bucket as a store', () => {
     expect(fake.everything).toEqual(['large']);
   });
 
+  describe('with an object too large to be copied by one call', () => {
+    const MIB = 1024 * 1024;
+    beforeEach(async () => {
+      store = new S3Store({
+        ...fake.config,
+        partMiB: 5,
+        timeoutMs: 1_500,
+        maxAttempts: 3,
+        mostCopiedBytes: 6 * MIB,
+        copiedPartBytes: 5 * MIB,
+      });
+      await store.write('from', inPieces(large));
+      fake.calls.length = 0;
+    });
+
+    it('copies it in parts inside the store, byte for byte', async () => {
+      await store.rename('from', 'to');
+      expect(fake.calls.filter((call) => call.startsWith('UploadPartCopy '))).toHaveLength(3);
+      expect(fake.calls.filter((call) => /^(CopyObject|GetObject|UploadPart) /.test(call))).toEqual([]);
+      expect((await readAll(store, 'to', large.length)).equals(large)).toBe(true);
+      expect(fake.everything).toEqual(['to']);
+    });
+
+    it.each<[Fault, string]>([
+      ['error500', 'UploadPartCopy'],
+      ['lostAnswer', 'UploadPartCopy'],
+      ['lostAnswer', 'CompleteMultipartUpload'],
+    ])('gets over one %s at %s', async (fault, operation) => {
+      fake.fail(fault, new RegExp(`^${operation}$`), { times: 1 });
+      await store.rename('from', 'to');
+      expect((await readAll(store, 'to', large.length)).equals(large)).toBe(true);
+      expect(fake.everything).toEqual(['to']);
+    });
+
+    it('leaves the original alone, and no upload, where a part can not be copied', async () => {
+      fake.fail('denied', /^UploadPartCopy$/, { after: 1 });
+      await expect(store.rename('from', 'to')).rejects.toMatchObject({
+        code: 'STORE_FAILED',
+        message: expect.stringMatching(/access was denied/),
+      });
+      expect(fake.everything).toEqual(['from']);
+    });
+  });
+
   it('notices a store that says yes and does nothing', async () => {
     fake.fail('pretend', /^PutObject$/);
     await expect(store.check()).rejects.toMatchObject({ code: 'OBJECT_MISSING' });

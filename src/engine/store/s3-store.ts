@@ -147,7 +147,7 @@ export class S3Store extends ArtifactStore {
     if (target) throw objectExists(to, this.where);
     await this.explained('copy', from, signal, async () => {
       const CopySource = `${this.config.bucket}/${this.root + from}`;
-      if (source.bytes > MOST_COPIED_AT_ONCE)
+      if (source.bytes > (this.config.mostCopiedBytes ?? MOST_COPIED_AT_ONCE))
         await copyInParts(this.client, this.config, { source: CopySource, bytes: source.bytes, key: this.root + to, signal });
       else
         await this.client.send(

@@ -188,7 +188,7 @@ export class S3Upload {
 /** Copies an object that is too large for one call, inside the store. */
 export async function copyInParts(
   client: S3Client,
-  { bucket, serverSideEncryption, kmsKeyId, storageClass }: S3Config,
+  { bucket, serverSideEncryption, kmsKeyId, storageClass, copiedPartBytes = COPIED_PART_BYTES }: S3Config,
   copy: { source: string; bytes: number; key: string; signal: AbortSignal | undefined },
 ): Promise<void> {
   const place = { Bucket: bucket, Key: copy.key };
@@ -204,8 +204,8 @@ export async function copyInParts(
   );
   try {
     const Parts: CompletedPart[] = [];
-    for (let start = 0, PartNumber = 1; start < copy.bytes; start += COPIED_PART_BYTES, PartNumber += 1) {
-      const CopySourceRange = `bytes=${start}-${Math.min(start + COPIED_PART_BYTES, copy.bytes) - 1}`;
+    for (let start = 0, PartNumber = 1; start < copy.bytes; start += copiedPartBytes, PartNumber += 1) {
+      const CopySourceRange = `bytes=${start}-${Math.min(start + copiedPartBytes, copy.bytes) - 1}`;
       const { CopyPartResult } = await client.send(
         new UploadPartCopyCommand({ ...place, UploadId, PartNumber, CopySource: copy.source, CopySourceRange }),
         sent,

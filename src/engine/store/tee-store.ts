@@ -1,4 +1,5 @@
 import { PassThrough, Readable } from 'node:stream';
+import { abortReason, destroyOnAbort } from './abort.js';
 import type { Abortable, ArtifactStore, WriteOptions } from './artifact-store.js';
 
 /** One of the destinations that a backup is written to. */
@@ -42,6 +43,7 @@ export class TeeStore implements StagingStore {
   ): Promise<{ bytes: number }> {
     const source = body instanceof Readable ? body : Readable.from(body);
     source.on('error', () => {});
+    destroyOnAbort(source, options.signal);
     const lanes = this.alive.map((member) => this.begin(member, key, options));
     let bytes = 0;
     try {
@@ -57,8 +59,11 @@ export class TeeStore implements StagingStore {
     } catch (error) {
       // The failure of the body is each destination's: none may take what it has for the whole.
       for (const lane of lanes) lane.body.destroy(error as Error);
-      await Promise.allSettled(lanes.map((lane) => lane.done));
-      if (options.signal?.aborted) throw options.signal.reason;
+      // Some may have had it whole before another failed; what can't be removed now is cleared away with its attempt.
+      const written = await Promise.all(lanes.map((lane) => lane.done));
+      const whole = lanes.filter((_, i) => written[i] !== undefined);
+      await Promise.allSettled(whole.map((lane) => lane.remove(key)));
+      if (options.signal?.aborted) throw abortReason(options.signal);
       throw error;
     } finally {
       source.destroy();
@@ -107,6 +112,7 @@ export class TeeStore implements StagingStore {
           if (body.destroyed) go();
         });
       },
+      remove: (written) => store.remove(written),
       done: Promise.resolve(undefined),
     };
     lane.done = store.write(key, body, options).catch((error: unknown) => {
@@ -123,5 +129,6 @@ interface Lane {
   readonly body: PassThrough;
   failure: { error: unknown } | undefined;
   push(chunk: Buffer): Promise<void>;
+  remove(key: string): Promise<void>;
   done: Promise<{ bytes: number } | undefined>;
 }
