@@ -30,6 +30,8 @@ export interface ScheduledBackup {
   label: string | null;
   tags: readonly string[];
   destinations: readonly string[];
+  /** How many of them must hold it; null for all. */
+  quorum: number | null;
   schedule: { id: string; name: string; slot: Date | null };
   requestedBy: object;
 }
@@ -201,8 +203,9 @@ export class BackupsService {
       data: { backup: toBackup(row) },
     }));
     for (const [index, { id }] of rows.entries()) {
-      const { organizationId, destinations } = orders[index]!;
-      await this.copies.plan(trx, id, await this.destinations.chooseLater(organizationId, destinations, trx));
+      const { organizationId, destinations, quorum } = orders[index]!;
+      const chosen = await this.destinations.chooseLater(organizationId, destinations, trx);
+      await this.copies.plan(trx, id, chosen, quorum === null ? null : Math.min(quorum, chosen.length));
     }
     await this.runs.enqueueAll(trx, 'backup', queued);
     return queued;

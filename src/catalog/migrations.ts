@@ -10,6 +10,7 @@ import { proof } from './migrations/0006-proof.js';
 import { destinations } from './migrations/0007-destinations.js';
 import { alerts } from './migrations/0008-alerts.js';
 import { keyOwners } from './migrations/0011-key-owners.js';
+import { scheduleQuorum } from './migrations/0012-schedule-quorum.js';
 import { storage } from './migrations/0015-storage.js';
 import { reports } from './migrations/0013-reports.js';
 import type { CatalogTables } from './tables.js';
@@ -26,6 +27,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   alerts,
   notifications,
   keyOwners,
+  scheduleQuorum,
   storage,
   reports,
 ];

@@ -544,6 +544,8 @@ interface SchedulesTable {
   label: string | null;
   tags: string[];
   destinations: string[];
+  /** How many of the destinations must hold a backup for it to be completed; null for all of them. */
+  quorum: number | null;
   cron: string;
   timezone: string;
   enabled: boolean;

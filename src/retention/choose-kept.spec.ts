@@ -313,6 +313,28 @@ describe('a policy', () => {
     expect(rulesOf({ maxBytes: 250, minimumCount: 4 }, backups)).toMatchObject({ d3: 'minimumCount', d4: 'maxBytes' });
   });
 
+  it('counts what is pinned among the bytes, so that it pushes nothing out when it looks again', () => {
+    const backups = [
+      candidate('new', daysAgo(0), { storedBytes: 6 }),
+      candidate('month', daysAgo(30), { storedBytes: 3 }),
+      candidate('year', daysAgo(200), { storedBytes: 5 }),
+      candidate('pinned', daysAgo(250), { storedBytes: 5, pinned: true }),
+    ];
+    const policy = { keepMonthly: 2, keepYearly: 2, maxBytes: 14 };
+    const first = rulesOf(policy, backups);
+    expect(first).toEqual({ new: 'newest', month: 'keepMonthly', year: 'maxBytes', pinned: 'pinned' });
+    expect(
+      rulesOf(
+        policy,
+        backups.filter(({ id }) => id !== 'year'),
+      ),
+    ).toEqual({
+      new: 'newest',
+      month: 'keepMonthly',
+      pinned: 'pinned',
+    });
+  });
+
   it('is not led astray by a backup from the future', () => {
     const backups = [candidate('future', daysAgo(-4000)), candidate('today', daysAgo(0)), candidate('old', daysAgo(2))];
     expect(rulesOf({ keepLast: 1 }, backups)).toEqual({ future: 'newest', today: 'newest', old: 'expired' });

@@ -118,17 +118,18 @@ const KEEP_OF_PERIOD = {
 export function chooseKept(backups: readonly Candidate[], policies: readonly Policy[], circumstances: Circumstances): Decision[] {
   const newestFirst = [...backups].sort(newerFirst);
   const newest = newestOf(newestFirst, circumstances.now, () => true);
+  const protections = new Map(newestFirst.map((backup) => [backup.id, protectionOf(backup, newest, circumstances)]));
   const verdicts = new Map<string, Decision>();
   for (const policy of policies) {
     const isAbout = newestFirst.filter((backup) => covers(policy, backup));
     const provenOf = newestOf(newestFirst, circumstances.now, ({ proofLevel }) => (proofLevel ?? -1) >= policy.proofLevel);
-    for (const decision of decide(isAbout, newestFirst, policy, provenOf, circumstances.now)) {
+    for (const decision of decide(isAbout, newestFirst, policy, provenOf, { now: circumstances.now, protections })) {
       const earlier = verdicts.get(decision.backupId);
       if (!earlier || (!earlier.kept && decision.kept)) verdicts.set(decision.backupId, decision);
     }
   }
   return newestFirst.map((backup) => {
-    const protection = protectionOf(backup, newest, circumstances);
+    const protection = protections.get(backup.id);
     if (protection) return { backupId: backup.id, kept: true, rule: protection, policy: null };
     return verdicts.get(backup.id) ?? { backupId: backup.id, kept: true, rule: 'no-policy', policy: null };
   });
@@ -180,8 +181,11 @@ function newestOf(newestFirst: readonly Candidate[], now: Date, isMeant: (backup
 
 /** The first of each source and type. */
 function newestIn(newestFirst: readonly Candidate[]): Map<string, Candidate> {
-  return new Map([...newestFirst].reverse().map((backup) => [groupOf(backup), backup]));
+  return new Map(newestFirst.toReversed().map((backup) => [groupOf(backup), backup]));
 }
+
+/** By which rule a backup stays whatever the policies say, by id. */
+type Protections = ReadonlyMap<string, Rule | undefined>;
 
 function protectionOf(backup: Candidate, newest: Set<string>, { heldSources, now }: Circumstances): Rule | undefined {
   if (backup.status === 'queued' || backup.status === 'running') return 'not-ended';
@@ -198,7 +202,7 @@ function decide(
   all: readonly Candidate[],
   policy: Policy,
   proven: Set<string>,
-  now: Date,
+  { now, protections }: { now: Date; protections: Protections },
 ): Decision[] {
   const kept = new Map<string, Rule>();
   const gone = new Map<string, Rule>();
@@ -229,7 +233,7 @@ function decide(
       else gone.set(backup.id, 'not-counted');
     }
   }
-  if (policy.maxBytes !== null) for (const id of overBudget(covered, kept, policy)) gone.set(id, 'maxBytes');
+  if (policy.maxBytes !== null) for (const id of overBudget(covered, kept, protections, policy)) gone.set(id, 'maxBytes');
   return covered.map(({ id }) => {
     const isKept = kept.has(id) && !gone.has(id);
     return { backupId: id, kept: isKept, rule: isKept ? kept.get(id)! : (gone.get(id) ?? 'expired'), policy: policy.name };
@@ -264,15 +268,23 @@ function keptByCount(slots: readonly Candidate[], policy: Policy, now: Date): Ma
 
 const NEVER_FOR_BYTES: readonly Rule[] = ['newest-proven', 'grace', 'minimumCount'];
 
-/** What is kept by a rule that bytes come before, the oldest first, until the rest of the source fits. */
-function overBudget(covered: readonly Candidate[], kept: ReadonlyMap<string, Rule>, policy: Policy): string[] {
+/**
+ * What is kept by a rule that bytes come before, the oldest first, until the rest of the source fits. What is protected counts, whether a
+ * rule keeps it or not: it would else push something out the next time, when others have made room for it.
+ */
+function overBudget(
+  covered: readonly Candidate[],
+  kept: ReadonlyMap<string, Rule>,
+  protections: Protections,
+  policy: Policy,
+): string[] {
   const gone: string[] = [];
   for (const [, ofSource] of grouped(covered, ({ sourceId }) => `${sourceId}`)) {
-    const held = ofSource.filter((backup) => kept.has(backup.id) && counts(backup));
+    const held = ofSource.filter((backup) => counts(backup) && (kept.has(backup.id) || protections.get(backup.id) !== undefined));
     let bytes = held.reduce((sum, { storedBytes }) => sum + storedBytes, 0);
     for (const backup of held.toReversed()) {
       if (bytes <= policy.maxBytes!) break;
-      if (backup.pinned || backup.inUse || NEVER_FOR_BYTES.includes(kept.get(backup.id)!)) continue;
+      if (protections.get(backup.id) !== undefined || NEVER_FOR_BYTES.includes(kept.get(backup.id)!)) continue;
       gone.push(backup.id);
       bytes -= backup.storedBytes;
     }

@@ -117,7 +117,10 @@ export class RetentionRepository {
         b.schedule_id AS "scheduleId", b.type, b.tags, b.status, b.origin, b.broken, b.pinned, b.proof_level AS "proofLevel",
         b.stored_bytes AS "storedBytes", b.created_at AS "createdAt", ${IN_USE} AS "inUse",
         b.brought_back_at IS NOT NULL AS "broughtBack",
-        (b.status = 'completed' AND b.origin <> 'external' AND NOT EXISTS (SELECT FROM artifacts a WHERE a.backup_id = b.id)) AS partial
+        (b.status = 'completed' AND b.origin <> 'external' AND (
+          NOT EXISTS (SELECT FROM artifacts a WHERE a.backup_id = b.id)
+          OR (EXISTS (SELECT FROM backup_copies c WHERE c.backup_id = b.id)
+            AND NOT EXISTS (SELECT FROM backup_copies c WHERE c.backup_id = b.id AND c.state = 'stored')))) AS partial
       FROM backups b WHERE b.organization_id = ${organizationId} AND b.deleted_at IS NULL AND b.purge_started_at IS NULL`.execute(
       db,
     );

@@ -14,6 +14,8 @@ const ZONES = [
   'America/St_Johns',
   'America/Havana',
   'America/Scoresbysund',
+  'America/Nuuk',
+  'Europe/Chisinau',
   'Africa/Cairo',
   'Africa/Casablanca',
   'Asia/Jerusalem',

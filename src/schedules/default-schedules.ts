@@ -54,6 +54,7 @@ export class DefaultSchedules implements OnApplicationBootstrap {
           label: null,
           tags: [],
           destinations: [],
+          quorum: null,
           enabled: true,
           jitter_seconds: 0,
           missed_runs: 'run-once',

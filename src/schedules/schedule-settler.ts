@@ -100,6 +100,7 @@ export class ScheduleSettler {
         label: schedule.label,
         tags: schedule.tags,
         destinations: schedule.destinations,
+        quorum: schedule.quorum,
         schedule: { id: schedule.id, name: schedule.name, slot: run.slot },
         requestedBy: SYSTEM_ACTOR,
       },

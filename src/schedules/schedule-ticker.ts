@@ -127,6 +127,7 @@ export class ScheduleTicker implements OnApplicationBootstrap, BeforeApplication
               label: schedule.label,
               tags: schedule.tags,
               destinations: schedule.destinations,
+              quorum: schedule.quorum,
               schedule: { id: schedule.id, name: schedule.name, slot: slots.latest },
               requestedBy: SYSTEM_ACTOR,
             })),

@@ -21,6 +21,7 @@ export function toSchedule(row: ScheduleRow, now: Date): ScheduleDto {
     label: row.label,
     tags: row.tags,
     destinations: row.destinations,
+    quorum: row.quorum ?? 'all',
     enabled: row.enabled,
     jitterSeconds: row.jitter_seconds,
     missedRuns: row.missed_runs as MissedRuns,

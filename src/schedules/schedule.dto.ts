@@ -13,6 +13,7 @@ import {
   Max,
   MaxLength,
   Min,
+  ValidateIf,
 } from 'class-validator';
 import { BACKUP_TYPES, type BackupType } from '../backups/backup.js';
 import { PagingDto } from '../common/http/paging.dto.js';
@@ -96,6 +97,20 @@ export class CreateScheduleDto {
   @IsString({ each: true })
   @Length(1, 200, { each: true })
   destinations?: string[];
+
+  /** How many of the destinations must hold a backup for it to be completed: a number, or `all`. The others are repaired later. */
+  @ValidateIf(({ quorum }: CreateScheduleDto) => quorum !== undefined && quorum !== 'all')
+  @IsInt()
+  @Min(1)
+  @Max(20)
+  @ApiPropertyOptional({
+    oneOf: [
+      { type: 'integer', minimum: 1, maximum: 20 },
+      { type: 'string', enum: ['all'] },
+    ],
+    default: 'all',
+  })
+  quorum?: number | 'all';
 
   /** Whether it runs at all. */
   @IsOptional()
@@ -243,6 +258,8 @@ export class ScheduleDto {
   label!: string | null;
   tags!: string[];
   destinations!: string[];
+  @ApiProperty({ oneOf: [{ type: 'integer' }, { type: 'string', enum: ['all'] }] })
+  quorum!: number | 'all';
   enabled!: boolean;
   jitterSeconds!: number;
   @ApiProperty({ enum: MISSED_RUNS })

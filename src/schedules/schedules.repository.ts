@@ -71,6 +71,17 @@ export class SchedulesRepository {
       .executeTakeFirst();
   }
 
+  /** By id or name. */
+  async policyExists(organizationId: string, idOrName: string): Promise<boolean> {
+    const row = await this.catalog.db
+      .selectFrom('retention_policies')
+      .select('id')
+      .where('organization_id', '=', organizationId)
+      .where((e) => e.or([e('id', '=', idOrName), e('name', '=', idOrName)]))
+      .executeTakeFirst();
+    return row !== undefined;
+  }
+
   async insert(trx: Trx, organizationId: string, id: string, values: ScheduleValues): Promise<void> {
     await trx
       .insertInto('schedules')

@@ -63,7 +63,7 @@ export class SchedulesService {
     const source =
       action === 'status-check' && dto.source === undefined ? null : await this.sources.getOrOnly(organizationId, dto.source);
     const id = newId('sched');
-    if (dto.destinations) await this.destinations.choose(organizationId, dto.destinations);
+    await this.check(organizationId, dto, dto.destinations ?? []);
     const values = this.timed({
       name: dto.name,
       source_id: source?.id ?? null,
@@ -73,6 +73,7 @@ export class SchedulesService {
       label: dto.label ?? null,
       tags: dto.tags ?? [],
       destinations: dto.destinations ?? [],
+      quorum: typeof dto.quorum === 'number' ? dto.quorum : null,
       cron: dto.cron.trim().replace(/\s+/g, ' '),
       timezone: dto.timezone ?? 'UTC',
       enabled: dto.enabled ?? true,
@@ -103,7 +104,7 @@ export class SchedulesService {
     const action = dto.action ?? old.action;
     const sourceId = source?.id ?? old.source_id;
     if (action === 'backup' && sourceId === null) throw Errors.validation({ source: 'is needed: a backup is of one source' });
-    if (dto.destinations) await this.destinations.choose(organizationId, dto.destinations);
+    await this.check(organizationId, dto, dto.destinations ?? old.destinations);
     const values = this.timed(
       {
         name: dto.name ?? old.name,
@@ -114,6 +115,7 @@ export class SchedulesService {
         label: dto.label ?? old.label,
         tags: dto.tags ?? old.tags,
         destinations: dto.destinations ?? old.destinations,
+        quorum: dto.quorum === undefined ? old.quorum : dto.quorum === 'all' ? null : dto.quorum,
         cron: dto.cron === undefined ? old.cron : dto.cron.trim().replace(/\s+/g, ' '),
         timezone: dto.timezone ?? old.timezone,
         enabled: dto.enabled ?? old.enabled,
@@ -177,6 +179,17 @@ export class SchedulesService {
     return { schedule, backupId: backup?.id ?? null };
   }
 
+  /** What a schedule names must be there when it is written, not only when it runs. @throws VALIDATION_ERROR */
+  private async check(organizationId: string, dto: Partial<CreateScheduleDto>, destinations: readonly string[]): Promise<void> {
+    const { retentionPolicy, quorum } = dto;
+    if (retentionPolicy && !(await this.schedules.policyExists(organizationId, retentionPolicy)))
+      throw Errors.validation({ retentionPolicy: `is "${retentionPolicy}", which is no retention policy of this organization` });
+    if (dto.destinations === undefined && typeof quorum !== 'number') return;
+    const chosen = await this.destinations.choose(organizationId, destinations);
+    if (typeof quorum === 'number' && quorum > chosen.length)
+      throw Errors.validation({ quorum: `is more than the ${chosen.length} destinations` });
+  }
+
   private async order(trx: Trx, schedule: ScheduleRow, slot: Date | null, requestedBy: object): Promise<QueuedRun> {
     const [backup] = await this.backups.enqueueScheduled(trx, [
       {
@@ -187,6 +200,7 @@ export class SchedulesService {
         label: schedule.label,
         tags: schedule.tags,
         destinations: schedule.destinations,
+        quorum: schedule.quorum,
         schedule: { id: schedule.id, name: schedule.name, slot },
         requestedBy,
       },

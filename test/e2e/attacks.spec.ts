@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { newId } from '../../src/common/identifiers.js';
-import { usePostgres } from '../support/postgres.js';
+import { stopBeforePostgres, usePostgres } from '../support/postgres.js';
 import { PASSWORD } from '../support/route-world.js';
 import { good } from '../support/runs.js';
 import { send, TestServer, urlOf } from '../support/server.js';
@@ -20,7 +20,7 @@ interface Entry {
 
 const postgres = usePostgres();
 /** Three servers on one catalog, which trust so many proxies. */
-let servers: TestServer[] = [];
+const servers: TestServer[] = [];
 
 beforeAll(async () => {
   await postgres.current.createDatabase('catalog');
@@ -29,12 +29,14 @@ beforeAll(async () => {
     SECRET_KEY: Buffer.alloc(32, 7).toString('base64'),
     ROLE: 'api',
   };
+  stopBeforePostgres(stop);
   for (const hops of [0, 1, 2]) servers.push(await TestServer.start({ ...shared, TRUST_PROXY: String(hops) }));
 });
-afterAll(async () => {
-  await Promise.all(servers.map((server) => server.stop()));
-  servers = [];
-});
+afterAll(stop);
+
+async function stop(): Promise<void> {
+  await Promise.all(servers.splice(0).map((server) => server.stop()));
+}
 
 const one = () => servers[0]!;
 const other = () => servers[1]!;

@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, it } from '@jest/globals';
+import { sql } from 'kysely';
 import type { BackupDetailsDto, BackupDto } from '../../src/backups/backup.dto.js';
 import { Clock } from '../../src/common/clock.js';
 import { ScheduleTicker } from '../../src/schedules/schedule-ticker.js';
@@ -95,6 +96,7 @@ describe('a schedule', () => {
       missedRuns: 'run-once',
       overlap: 'skip',
       verifyLevel: 1,
+      quorum: 'all',
       retentionPolicy: null,
       maxAttempts: 1,
       retryDelaySeconds: 60,
@@ -330,6 +332,51 @@ describe('a schedule', () => {
   });
 });
 
+describe('what a schedule names', () => {
+  it('is checked when it is written and when it is changed, and its quorum holds for its backups', async () => {
+    await good(server.current.api('POST', '/api/destinations', { name: 'second', kind: 'local', folder: 'second' }));
+    const policy = await good(
+      server.current.api<{ id: string }>('POST', '/api/retention-policies', { name: 'kept', keepLast: 50 }),
+    );
+    const names = { retentionPolicy: 'kept', destinations: ['local', 'second'] };
+    const made = await good(create({ name: 'named', cron: '0 2 29 2 *', ...names, quorum: 1 }));
+    expect(made).toMatchObject({ ...names, quorum: 1 });
+    const started = await good(server.current.api<BackupDto>('POST', `${path}/named/run`));
+    const row = server.current.foundation.catalog.db.selectFrom('backups').select('quorum').where('id', '=', started.id);
+    expect(await row.executeTakeFirst()).toEqual({ quorum: 1 });
+    for (const [body, field] of [
+      [{ retentionPolicy: 'gone' }, 'retentionPolicy'],
+      [{ destinations: ['gone'] }, 'destinations'],
+      [{ quorum: 3 }, 'quorum'],
+      [{ destinations: ['local'], quorum: 2 }, 'quorum'],
+    ] as const)
+      expect([body, Object.keys((await change({ id: 'named', ...body })).body.fields ?? {})]).toEqual([body, [field]]);
+    expect(await good(change({ id: 'named', quorum: 'all', retentionPolicy: policy.id }))).toMatchObject({
+      quorum: 'all',
+      retentionPolicy: policy.id,
+    });
+    expect(await good(change({ id: 'named', retentionPolicy: null }))).toMatchObject({ retentionPolicy: null });
+  });
+});
+
+describe('the history of a schedule', () => {
+  it('forgets what is older than 30 days and not among its last hundred, and nothing that has not ended', async () => {
+    const { id } = await good(create({ name: 'old', cron: '0 2 29 2 *', enabled: false }));
+    const { db } = server.current.foundation.catalog;
+    await sql`INSERT INTO schedule_runs (id, schedule_id, trigger, status, created_at, finished_at)
+      SELECT 'srun_old_' || n, ${id}, 'manual', CASE WHEN n = 150 THEN 'queued' ELSE 'completed' END,
+        now() - make_interval(days => n), CASE WHEN n <> 150 THEN now() - make_interval(days => n) END
+      FROM generate_series(1, 150) n`.execute(db);
+    await server.current.running.app.get(ScheduleTicker, { strict: false }).prune();
+    const left = await db.selectFrom('schedule_runs').select('id').where('schedule_id', '=', id).execute();
+    const numbers = left.map((row) => Number(row.id.replace('srun_old_', ''))).sort((a, b) => a - b);
+    expect(numbers).toEqual([...Array.from({ length: 100 }, (_, i) => i + 1), 150]);
+    await sql`UPDATE schedule_runs SET created_at = now(), finished_at = now() WHERE schedule_id = ${id}`.execute(db);
+    await server.current.running.app.get(ScheduleTicker, { strict: false }).prune();
+    expect(await db.selectFrom('schedule_runs').select('id').where('schedule_id', '=', id).execute()).toHaveLength(101);
+  });
+});
+
 describe('a request for a schedule', () => {
   it.each([
     [{ cron: '0 0 2 * * *' }, 'cron', /6 fields instead of 5/],
@@ -341,6 +388,11 @@ describe('a request for a schedule', () => {
     [{ jitterSeconds: -1 }, 'jitterSeconds', /0/],
     [{ name: '' }, 'name', /./],
     [{ seconds: 5 }, 'seconds', /not a field/],
+    [{ retentionPolicy: 'nowhere' }, 'retentionPolicy', /no retention policy/],
+    [{ destinations: ['local', 'nowhere'] }, 'destinations', /"nowhere"/],
+    [{ quorum: 2 }, 'quorum', /more than the 1 destinations/],
+    [{ quorum: 0 }, 'quorum', /1/],
+    [{ quorum: 'most' }, 'quorum', /integer/],
   ])('is refused: %j', async (body, field, why) => {
     const answer = await create({ name: 'x', cron: '0 2 * * *', ...body });
     expect({ status: answer.status, code: answer.body.code }).toEqual({ status: 400, code: 'VALIDATION_ERROR' });

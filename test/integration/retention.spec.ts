@@ -131,6 +131,19 @@ describe('backups', () => {
     expect((JSON.parse(event.body) as { data: { backups: unknown[] } }).data.backups).toHaveLength(2);
   });
 
+  it('of which no copy is stored any more are partial: they take the place of none that is whole', async () => {
+    const lost = await make();
+    const state = (to: string) =>
+      catalog().updateTable('backup_copies').set({ state: to }).where('backup_id', '=', lost).execute();
+    expect(await catalog().selectFrom('backup_copies').selectAll().where('backup_id', '=', lost).execute()).toHaveLength(1);
+    await state('failed');
+    const decided = await good(api<RetentionDecisionDto[]>('GET', policies('/last/preview')));
+    expect(decided.find(({ backupId }) => backupId === lost)).toMatchObject({ kept: true, rule: 'history' });
+    await state('stored');
+    const again = await good(api<RetentionDecisionDto[]>('GET', policies('/last/preview')));
+    expect(again.find(({ backupId }) => backupId === lost)).toMatchObject({ kept: true, rule: 'newest' });
+  });
+
   it('that somebody has brought back stay', async () => {
     await good(api('POST', `/api/backups/${ids[2]}/undelete`));
     expect(await apply()).toBe(0);

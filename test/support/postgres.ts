@@ -63,13 +63,23 @@ export class TestPostgres {
   }
 }
 
+const dependents: (() => unknown)[] = [];
+
+/** What uses a private PostgreSQL is stopped before it is: hooks at the end run in the order in which those at the beginning do. */
+export function stopBeforePostgres(stop: () => unknown): void {
+  dependents.push(stop);
+}
+
 /** Starts a private PostgreSQL before the tests of a describe block (or file) and stops it after them. */
 export function usePostgres(settings: Readonly<Record<string, string>> = {}): { readonly current: TestPostgres } {
   let postgres: TestPostgres | undefined;
   beforeAll(async () => {
     postgres = await TestPostgres.start(settings);
   });
-  afterAll(() => postgres?.stop());
+  afterAll(async () => {
+    await Promise.all(dependents.splice(0).map((stop) => stop()));
+    await postgres?.stop();
+  });
   return {
     get current() {
       if (postgres === undefined) throw new Error('the private PostgreSQL is there only while tests run');

@@ -9,6 +9,7 @@ import { newId } from '../../src/common/identifiers.js';
 import { loadSettings } from '../../src/config/settings.js';
 import type { PgConnection } from '../../src/engine/postgres/connection.js';
 import { type RunningServer, startServer } from '../../src/server.js';
+import { stopBeforePostgres } from './postgres.js';
 
 /** The owner's key of every test server, unless the test sets another. */
 export const OWNER_KEY = 'bsk_owner-of-the-test-server-0123456789';
@@ -123,10 +124,13 @@ export function serverEnvironment(dataDir: string, env: NodeJS.ProcessEnv = {}):
 /** Starts one server before the tests of a file (or describe block) and stops it after them. `env` may be a function, for what is known only then. */
 export function useServer(env: NodeJS.ProcessEnv | (() => NodeJS.ProcessEnv) = {}): { readonly current: TestServer } {
   let server: TestServer | undefined;
+  let stopped: Promise<void> | undefined;
+  const stop = () => (stopped ??= server?.stop());
   beforeAll(async () => {
     server = await TestServer.start(typeof env === 'function' ? env() : env);
+    stopBeforePostgres(stop);
   });
-  afterAll(() => server?.stop());
+  afterAll(stop);
   return {
     get current() {
       if (server === undefined) throw new Error('the server is there only while tests run');
