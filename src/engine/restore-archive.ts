@@ -80,3 +80,12 @@ export async function checkArtifacts(source: ArchiveSource, manifest: Manifest, 
     before += artifact.storedBytes;
   }
 }
+
+/** The archive that was read is not the one of the manifest. */
+export function differsFromManifest(table: string): EngineError {
+  return new EngineError(
+    'ARTIFACT_CORRUPT',
+    `The archive's table ${table} is not the one of the manifest.`,
+    'Use another backup, and find out who changed this one.',
+  );
+}

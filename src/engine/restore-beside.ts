@@ -8,7 +8,8 @@ import { createMissingRoles } from './restore-globals.js';
 import { type Loading, restoreFile, restoreStream, withHeaderFile } from './restore-loading.js';
 import type { RestoreOutcome, RestoreRequest } from './restore-request.js';
 import { adaptToRoles } from './restore-roles.js';
-import { choose, withChoice } from './restore-selection.js';
+import { canLoadData, loadData } from './restore-data.js';
+import { type Chosen, choose, withChoice } from './restore-selection.js';
 import { stagingName } from './restore-staging.js';
 import { createLike, databaseOid, dropDatabase } from './restore-target.js';
 
@@ -76,7 +77,7 @@ async function build(
         meter.begin('pre-data');
         await restoreFile(loading, ['--section=pre-data', ...choice, file]);
       }
-      if (!request.selection.schemaOnly) await restoreStream(loading, adapted.header, ['--section=data', ...choice]);
+      if (!request.selection.schemaOnly) await loadSection(request, loading, chosen, { header: adapted.header, file, choice });
       meter.begin('post-data');
       await restoreFile(loading, ['--section=post-data', `--jobs=${request.jobs}`, ...choice, file]);
     }),
@@ -84,4 +85,24 @@ async function build(
   const expected = request.selection.schemaOnly ? [] : chosen.tables;
   const checked = await checkRestored(connection, session, expected, meter);
   return { ...checked, warnings: [...created, ...adapted.warnings, ...chosen.notes, ...ignored] };
+}
+
+/** Rows and large objects in several lanes, and what else is data (the values of sequences) by pg_restore; or all of it by pg_restore. */
+async function loadSection(
+  { selection, continueOnErrors, jobs }: RestoreRequest,
+  loading: Loading,
+  { dumpIds, tables }: Chosen,
+  { header, file, choice }: { header: Buffer; file: string; choice: readonly string[] },
+): Promise<void> {
+  const { toc } = loading.archive;
+  // What is to be gone on after, and what is loaded into tables that are there, is pg_restore's.
+  if (continueOnErrors || selection.dataOnly || !canLoadData(toc))
+    return restoreStream(loading, header, ['--section=data', ...choice]);
+  await loadData(loading, { tables, dumpIds }, jobs);
+  const rest = toc.entries.filter(
+    (entry) => entry.section === 'data' && !entry.hadDumper && (dumpIds === null || dumpIds.has(entry.dumpId)),
+  );
+  if (rest.length === 0) return;
+  const restIds = new Set(rest.map((entry) => entry.dumpId));
+  await withChoice({ dumpIds: restIds, toc }, (only) => restoreFile(loading, ['--section=data', ...only, file]));
 }

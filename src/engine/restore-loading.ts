@@ -10,7 +10,7 @@ import { databaseArgument, withPgEnvironment } from './postgres/environment.js';
 import { programError, redact } from './postgres/program-error.js';
 import { ProgramFailed, startProgram } from './postgres/run-program.js';
 import type { ProgressMeter } from './progress.js';
-import type { ArchiveSource, OpenedArchive } from './restore-archive.js';
+import { type ArchiveSource, differsFromManifest, type OpenedArchive } from './restore-archive.js';
 import { ignoredErrors } from './restore-errors.js';
 import { withTemporaryFolder } from './temporary-folder.js';
 
@@ -55,6 +55,7 @@ export async function restoreStream(
     name: archive.artifact.name,
     identities: source.identities,
     expected: archive.artifact,
+    storedHashOnly: true,
     signal: source.signal,
   });
   const told = async function* (bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
@@ -103,11 +104,7 @@ function assertTables(inspector: ArchiveInspector, expected: readonly TableDiges
   const read = inspector.summary().tables;
   const differing = read.find((table, index) => table.sha256 !== expected[index]?.sha256 || table.name !== expected[index]?.name);
   if (!differing && read.length === expected.length) return;
-  throw new EngineError(
-    'ARTIFACT_CORRUPT',
-    `The archive's table ${differing?.name ?? ''} is not the one of the manifest.`,
-    'Use another backup, and find out who changed this one.',
-  );
+  throw differsFromManifest(differing?.name ?? '');
 }
 
 /** The archive with another header in front of its data. */

@@ -1,6 +1,7 @@
 import { archiveCorrupt } from './archive-errors.js';
+import type { ContentDigest } from './content-digest.js';
 import { copyColumns } from './copy-statement.js';
-import { DataReader } from './data-reader.js';
+import { DataReader, type StagedContent } from './data-reader.js';
 import { LargeObjectsDigest, type LargeObjectsSummary } from './large-objects.js';
 import { type ArchiveToc, LARGE_OBJECT_DATA, TABLE_DATA, type TocEntry } from './toc.js';
 import { TocReader } from './toc-reader.js';
@@ -39,6 +40,11 @@ export interface ArchiveReaderOptions {
   onTable?(table: ArchiveTable, index: number): void;
   /** Bytes of a table's rows as they come, with the mark that ends them; they may be written over afterwards. */
   onRows?(entry: TocEntry, bytes: Buffer): void;
+  /** Takes the rows, without the mark, and large objects, in large pieces. */
+  staged?: StagedContent;
+  onLargeObject?(oid: number, digest: ContentDigest): void;
+  /** Whether an entry's data is wanted; the summary says nothing of what is not. Without it, everything is. */
+  wants?(entry: TocEntry): boolean;
   /** The greatest header with table of contents that is read, in bytes; 512 MiB when left out. */
   maxHeaderBytes?: number;
 }
@@ -113,7 +119,12 @@ export class ArchiveReader {
         this.#tables.push(table);
         this.options.onTable?.(table, this.#tables.length - 1);
       },
-      onLargeObject: (oid, digest) => this.#largeObjects.add(oid, digest),
+      onLargeObject: (oid, digest) => {
+        this.#largeObjects.add(oid, digest);
+        this.options.onLargeObject?.(oid, digest);
+      },
+      ...(this.options.wants ? { wants: (entry: TocEntry) => this.options.wants?.(entry) ?? true } : {}),
+      ...(this.options.staged ? { staged: this.options.staged } : {}),
       ...(this.options.onRows ? { onRows: (entry: TocEntry, bytes: Buffer) => this.options.onRows?.(entry, bytes) } : {}),
     });
     this.options.onToc?.(toc);

@@ -1,10 +1,11 @@
 import { createHash, type Hash } from 'node:crypto';
 import { countNewlines } from './newlines.js';
+import { Stage, type StagePool } from './stage.js';
 
 /** What `COPY … TO STDOUT` gives is followed, in an archive, by this mark. */
 const END_MARK = Buffer.from('\\.\n\n\n', 'latin1');
 
-const STAGE_BYTES = 256 * 1024;
+const STAGE_BYTES = Stage.capacity;
 /** Pieces up to this size are cheaper to copy by words than by a call into native code (measured: 300 to 1000 bytes). */
 const WORD_COPY_BYTES = 300;
 const WORD_BYTES = 8;
@@ -22,14 +23,19 @@ export interface ContentDigest {
   sha256: Buffer;
 }
 
+/** Who takes content while it is hashed. */
+export interface ContentTaker {
+  stages: StagePool;
+  /** The first `length` bytes of a stage, to be given back to the pool afterwards. */
+  take: (stage: Stage, length: number) => void;
+}
+
 /**
  * Hashes and counts one content after another. pg_dump writes each row as a piece of its own, about a hundred bytes: the
  * pieces are laid together in one reused buffer, because hashing and counting them one by one would cost many times more.
  */
 export class ContentDigester {
-  readonly #stage: Buffer;
-  readonly #view: DataView;
-  readonly #words: Int32Array;
+  #stage: Stage;
   #fill = 0;
   #hash: Hash = createHash('sha256');
   #ofRows = false;
@@ -38,11 +44,9 @@ export class ContentDigester {
   #rows = 0;
   #bytes = 0;
 
-  constructor() {
-    // Word copies may write up to a word past a piece. Memory of its own, not of the pool: words must lie on word boundaries.
-    this.#stage = Buffer.allocUnsafeSlow(STAGE_BYTES + WORD_BYTES);
-    this.#view = new DataView(this.#stage.buffer, this.#stage.byteOffset, this.#stage.length);
-    this.#words = new Int32Array(this.#stage.buffer, this.#stage.byteOffset, this.#stage.length / 4);
+  /** @param taker takes what was hashed, in large pieces; of rows, without the mark */
+  constructor(private readonly taker?: ContentTaker) {
+    this.#stage = taker?.stages.take() ?? new Stage();
   }
 
   beginRows(): void {
@@ -61,9 +65,9 @@ export class ContentDigester {
       return;
     }
     if (length <= WORD_COPY_BYTES && from + length + WORD_BYTES <= chunk.length) {
-      copyWords(this.#view, fill, view, from, length);
+      copyWords(this.#stage.view, fill, view, from, length);
     } else {
-      chunk.copy(this.#stage, fill, from, from + length);
+      chunk.copy(this.#stage.buffer, fill, from, from + length);
     }
     this.#fill = fill + length;
   }
@@ -71,7 +75,7 @@ export class ContentDigester {
   /** Ends rows; null when they do not end with the mark. */
   endRows(): RowDigest | null {
     const end = this.#fill - END_MARK.length;
-    if (end < 0 || !this.#stage.subarray(end, this.#fill).equals(END_MARK)) return null;
+    if (end < 0 || !this.#stage.buffer.subarray(end, this.#fill).equals(END_MARK)) return null;
     this.#settle();
     return { rows: this.#rows, bytes: this.#bytes, sha256: this.#hash.digest('hex') };
   }
@@ -95,7 +99,7 @@ export class ContentDigester {
     let at = from;
     while (at < end) {
       if (this.#fill === STAGE_BYTES) this.#settle();
-      const copied = chunk.copy(this.#stage, this.#fill, at, Math.min(end, at + STAGE_BYTES - this.#fill));
+      const copied = chunk.copy(this.#stage.buffer, this.#fill, at, Math.min(end, at + STAGE_BYTES - this.#fill));
       this.#fill += copied;
       at += copied;
     }
@@ -104,10 +108,17 @@ export class ContentDigester {
   /** Hashes and counts what is staged, less what is held back, which moves to the front. */
   #settle(): void {
     const settled = this.#fill - this.#heldBack;
-    this.#hash.update(this.#stage.subarray(0, settled));
-    if (this.#ofRows) this.#rows += countNewlines(this.#stage, this.#words, settled);
+    const stage = this.#stage;
+    this.#hash.update(stage.buffer.subarray(0, settled));
+    if (this.#ofRows) this.#rows += countNewlines(stage.buffer, stage.words, settled);
     this.#bytes += settled;
-    this.#stage.copyWithin(0, settled, this.#fill);
+    if (this.taker && settled > 0) {
+      this.#stage = this.taker.stages.take();
+      stage.buffer.copy(this.#stage.buffer, 0, settled, this.#fill);
+      this.taker.take(stage, settled);
+    } else {
+      stage.buffer.copyWithin(0, settled, this.#fill);
+    }
     this.#fill = this.#heldBack;
   }
 }

@@ -1,6 +1,7 @@
 import { archiveCorrupt } from './archive-errors.js';
 import { decodeInt, INT_BYTES } from './byte-reader.js';
 import { type ContentDigest, ContentDigester, type RowDigest } from './content-digest.js';
+import type { Stage, StagePool } from './stage.js';
 import { type ArchiveToc, LARGE_OBJECT_DATA, TABLE_DATA, type TocEntry } from './toc.js';
 
 const BLOCK_OF_ROWS = 1;
@@ -8,9 +9,20 @@ const BLOCK_OF_LARGE_OBJECTS = 3;
 
 type Expected = 'block' | 'dump id' | 'object id' | 'length' | 'content';
 
+/** Who takes rows and large objects while they are read. */
+export interface StagedContent {
+  stages: StagePool;
+  /** The first `length` bytes of a stage, to be given back to the pool afterwards. @param oid of the large object, where it is of one */
+  take(entry: TocEntry, stage: Stage, length: number, oid: number): void;
+}
+
 export interface DataReaderEvents {
   /** Bytes of a table's rows as they come, with the mark that ends them; they may be written over afterwards. */
   onRows?(entry: TocEntry, bytes: Buffer): void;
+  /** Takes the rows, without the mark, and large objects, in large pieces. */
+  staged?: StagedContent;
+  /** Whether anybody wants an entry's data; what nobody wants is neither hashed nor told of. Without it, everything is wanted. */
+  wants?(entry: TocEntry): boolean;
   onTable(entry: TocEntry, digest: RowDigest): void;
   onLargeObject(oid: number, digest: ContentDigest): void;
 }
@@ -23,11 +35,12 @@ export interface DataReaderEvents {
 export class DataReader {
   readonly #entries: Map<number, TocEntry>;
   readonly #missing: Set<TocEntry>;
-  readonly #digester = new ContentDigester();
+  readonly #digester: ContentDigester;
   #expected: Expected = 'block';
   #blockType = 0;
   #blockAt = 0;
   #entry: TocEntry | null = null;
+  #wanted = true;
   #oid = 0;
   /** Bytes of the current piece that have not come. */
   #remaining = 0;
@@ -46,6 +59,13 @@ export class DataReader {
     this.#entries = new Map(toc.entries.map((entry) => [entry.dumpId, entry]));
     this.#missing = new Set(toc.entries.filter((entry) => entry.hadDumper));
     this.#position = position;
+    const { staged } = events;
+    this.#digester = new ContentDigester(
+      staged && {
+        stages: staged.stages,
+        take: (stage, length) => staged.take(this.#entry as TocEntry, stage, length, this.#oid),
+      },
+    );
   }
 
   /** @throws EngineError ARCHIVE_CORRUPT */
@@ -105,6 +125,7 @@ export class DataReader {
       throw archiveCorrupt(`${nameOf(entry)} begin at byte ${this.#blockAt} instead of ${entry.dataOffset}`);
     }
     this.#entry = entry;
+    this.#wanted = this.events.wants?.(entry) ?? true;
     if (this.#blockType === BLOCK_OF_ROWS) {
       this.#digester.beginRows();
       this.#expected = 'length';
@@ -139,12 +160,14 @@ export class DataReader {
     const end = chunk.length;
     const digester = this.#digester;
     const { onRows } = this.events;
+    const wanted = this.#wanted;
     let at = from;
     let remaining = this.#remaining;
     for (;;) {
       const taken = remaining < end - at ? remaining : end - at;
-      digester.append(chunk, view, at, taken);
-      if (onRows && this.#blockType === BLOCK_OF_ROWS && this.#entry) onRows(this.#entry, chunk.subarray(at, at + taken));
+      if (wanted) digester.append(chunk, view, at, taken);
+      if (onRows && wanted && this.#blockType === BLOCK_OF_ROWS && this.#entry)
+        onRows(this.#entry, chunk.subarray(at, at + taken));
       at += taken;
       remaining -= taken;
       if (remaining > 0) break;
@@ -169,7 +192,11 @@ export class DataReader {
   #endContent(): void {
     if (this.#blockType === BLOCK_OF_LARGE_OBJECTS) {
       this.#expected = 'object id';
-      this.events.onLargeObject(this.#oid, this.#digester.endContent());
+      if (this.#wanted) this.events.onLargeObject(this.#oid, this.#digester.endContent());
+      return;
+    }
+    if (!this.#wanted) {
+      this.#expected = 'block';
       return;
     }
     const digest = this.#digester.endRows();
