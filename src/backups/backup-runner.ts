@@ -252,6 +252,7 @@ export class BackupRunner implements RunHandler {
       type: backup.type as BackupRequest['type'],
       components: backup.components as BackupRequest['components'],
       compress: backup.compress,
+      includePasswords: backup.include_passwords ?? false,
       configRoots: this.settings.configRoots,
       programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
       store: tee,

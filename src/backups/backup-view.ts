@@ -20,6 +20,7 @@ export function toBackup(row: BackupRow): BackupDto {
     label: row.label,
     tags: row.tags,
     pinned: row.pinned,
+    includePasswords: row.include_passwords,
     sizeBytes: row.stored_bytes,
     plainBytes: row.plain_bytes,
     tableCount: row.table_count,

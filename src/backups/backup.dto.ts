@@ -99,6 +99,15 @@ export class CreateBackupDto {
   @IsBoolean()
   dbOnly?: boolean;
 
+  /**
+   * Take the passwords of roles along, as the server keeps them (hashed), so that a restore with `createRoles` can set them. Needs the
+   * permission source:manage, and a source whose user may read them: a superuser, as a rule. Not for type `database`, which has no roles.
+   */
+  @IsOptional()
+  @IsBoolean()
+  @ApiPropertyOptional({ default: false })
+  includePasswords?: boolean;
+
   /** A few words for people. */
   @IsOptional()
   @IsString()
@@ -243,6 +252,9 @@ export class BackupDto extends RunDto {
   label!: string | null;
   tags!: string[];
   pinned!: boolean;
+  /** Whether its roles come with their passwords; null where that is not known, as of adopted ones. */
+  @ApiProperty({ type: Boolean, nullable: true })
+  includePasswords!: boolean | null;
   /** Bytes at the destination. */
   sizeBytes!: number;
   /** Bytes before compression and encryption. */

@@ -21,6 +21,8 @@ export interface NewBackup {
   origin: string;
   components: readonly string[];
   compress: boolean;
+  /** Left out for those that nobody asked it for. */
+  includePasswords?: boolean;
   label: string | null;
   tags: readonly string[];
   pinned: boolean;
@@ -139,6 +141,7 @@ export class BackupsRepository {
           origin: backup.origin,
           components: [...backup.components],
           compress: backup.compress,
+          include_passwords: backup.includePasswords ?? false,
           label: backup.label,
           tags: [...backup.tags],
           pinned: backup.pinned,

@@ -78,6 +78,7 @@ export class BackupsService {
    */
   async create(caller: Identity, dto: CreateBackupDto, idempotencyKey: string | undefined): Promise<BackupRow> {
     const type = typeOf(dto);
+    if (dto.includePasswords) refusePasswords(caller, type);
     const source = await this.sources.getOrOnly(caller.organizationId, dto.source);
     const destinations = await this.destinations.choose(caller.organizationId, dto.destinations);
     if (dto.quorum !== undefined && dto.quorum > destinations.length)
@@ -100,6 +101,7 @@ export class BackupsService {
           origin: 'api',
           components: componentsOf(type, source.kind),
           compress: dto.compress ?? true,
+          includePasswords: dto.includePasswords ?? false,
           label: dto.label ?? null,
           tags: dto.tags ?? [],
           pinned: dto.pinned ?? false,
@@ -110,7 +112,11 @@ export class BackupsService {
         });
         await this.copies.plan(trx, id, destinations, dto.quorum ?? null);
         await this.runs.enqueue(trx, 'backup', id);
-        await this.changes.record(trx, caller, 'backup.created', id, { type, source: source.name });
+        await this.changes.record(trx, caller, 'backup.created', id, {
+          type,
+          source: source.name,
+          ...(dto.includePasswords ? { includePasswords: true } : {}),
+        });
         return { backup, isNew: true };
       });
     // Two requests with one key at the same moment: the later one finds the row of the earlier.
@@ -306,4 +312,10 @@ function hashOf(request: object): string {
       ),
     )
     .digest('hex');
+}
+
+/** Who manages sources may have set these passwords; who merely makes backups must not get at them by a backup. */
+function refusePasswords(caller: Identity, type: BackupType): void {
+  if (type === 'database') throw Errors.validation({ includePasswords: 'roles are part of type full and config' });
+  if (!caller.permissions.has('source:manage')) throw Errors.forbidden(['source:manage']);
 }

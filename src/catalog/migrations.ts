@@ -3,6 +3,7 @@ import { type Kysely, sql } from 'kysely';
 import { foundation } from './migrations/0001-foundation.js';
 import { identity } from './migrations/0002-identity.js';
 import { notifications } from './migrations/0009-notifications.js';
+import { rolePasswords } from './migrations/0010-role-passwords.js';
 import { schedules } from './migrations/0003-schedules.js';
 import { retention } from './migrations/0004-retention.js';
 import { hooks } from './migrations/0005-hooks.js';
@@ -26,6 +27,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   destinations,
   alerts,
   notifications,
+  rolePasswords,
   keyOwners,
   scheduleQuorum,
   storage,

@@ -163,6 +163,8 @@ interface BackupsTable extends RunColumns {
   origin: string;
   components: string[];
   compress: boolean;
+  /** null where it is not known, as of adopted backups. */
+  include_passwords: ColumnType<boolean | null, boolean | null | undefined, boolean | null>;
   label: string | null;
   tags: string[];
   pinned: Generated<boolean>;

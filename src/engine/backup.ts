@@ -22,7 +22,7 @@ import { type ClientPrograms, chooseClientPrograms, findClientPrograms } from '.
 import { withClient } from './postgres/client.js';
 import { describeConnection, type PgConnection } from './postgres/connection.js';
 import { withPgEnvironment } from './postgres/environment.js';
-import { collectDatabaseConfig, dumpGlobals } from './postgres/globals.js';
+import { collectDatabaseConfig, dumpGlobals, mayReadPasswords } from './postgres/globals.js';
 import { inspectSource, lockShortage, type SourceInspection } from './postgres/inspect-source.js';
 import { listStoredRelations, omissionsOf } from './postgres/omissions.js';
 import { type PgProgram, programError } from './postgres/program-error.js';
@@ -59,6 +59,8 @@ export interface BackupRequest {
   type: 'full' | 'database' | 'config';
   components: readonly ('database' | 'storage' | 'config')[];
   compress: boolean;
+  /** Whether the roles come with their passwords, as the server keeps them (hashed); goes into the component config. */
+  includePasswords?: boolean;
   /** Folders that configPaths may name. */
   configRoots: readonly string[];
   programs: { binDirs: readonly string[]; requirePatched: boolean };
@@ -126,6 +128,7 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
     requirePatched: request.programs.requirePatched,
   });
   await preflight(request, inspection);
+  if (request.includePasswords) await assertMayReadPasswords(request);
   const writing: Writing = { request, prefix: attemptPrefix(ids, request.attempt), programs, meter };
   const artifacts: ManifestArtifact[] = [];
   const dump = request.components.includes('database') ? await dumpDatabase(writing, artifacts, inspection.encoding) : undefined;
@@ -260,6 +263,16 @@ export async function endSessionsOf(connection: PgConnection, runId: string): Pr
   );
 }
 
+/** pg_dumpall would stop at it, when the database is dumped already. @throws EngineError PRIVILEGE_MISSING */
+async function assertMayReadPasswords({ source, ids, signal }: BackupRequest): Promise<void> {
+  if (await withClient(source.connection, { applicationName: applicationName(ids.backup), signal }, mayReadPasswords)) return;
+  throw new EngineError(
+    'PRIVILEGE_MISSING',
+    `User "${source.connection.user}" at ${describeConnection(source.connection)} may not read the passwords of roles.`,
+    'Back up without includePasswords, or as a superuser: managed services as a rule let nobody read them.',
+  );
+}
+
 async function preflight(request: BackupRequest, inspection: SourceInspection): Promise<void> {
   const where = describeConnection(request.source.connection);
   if (inspection.poolerSuspected)
@@ -362,7 +375,11 @@ async function dumpConfig(writing: Writing, configPaths: readonly string[], arti
   const session = { applicationName: applicationName(request.ids.backup), signal };
   meter.begin('config');
   await withPgEnvironment(source.connection, { applicationName: session.applicationName }, async (env) => {
-    const program = dumpGlobals(programs, source.connection.database, { env, signal });
+    const program = dumpGlobals(programs, source.connection.database, {
+      env,
+      signal,
+      passwords: request.includePasswords ?? false,
+    });
     await addOutput(writing, artifacts, 'config', 'globals.sql', program, 'pg_dumpall');
   });
   const settings = await withClient(source.connection, session, (client) => collectDatabaseConfig(client));

@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import type { SqlToken } from './archive/sql-statements.js';
+import { redact } from './postgres/program-error.js';
 import { quoteName } from './postgres/relations.js';
 import { readGlobals } from './read-globals.js';
 import type { ArchiveSource, OpenedArchive } from './restore-archive.js';
@@ -7,7 +8,7 @@ import { missingRoles } from './restore-roles.js';
 
 /**
  * Creates the roles that the archive names and the server lacks, with the attributes and memberships that the backup's globals have,
- * without passwords.
+ * and with their passwords where the backup was made with `includePasswords`.
  * @returns what could not be done, as sentences
  */
 export async function createMissingRoles(client: Client, source: ArchiveSource, archive: OpenedArchive): Promise<string[]> {
@@ -16,7 +17,7 @@ export async function createMissingRoles(client: Client, source: ArchiveSource, 
   const globals = (await readGlobals(source, archive.manifest)) ?? [];
   const warnings: string[] = [];
   const attempt = async (statement: string, what: string) => {
-    await client.query(statement).catch((error: Error) => warnings.push(`${what}: ${error.message}.`));
+    await client.query(statement).catch((error: Error) => warnings.push(`${what}: ${redact(error.message)}.`));
   };
   for (const role of missing) await attempt(`CREATE ROLE ${quoteName(role)}`, `The role ${role} could not be created`);
   for (const { text, tokens } of globals) {
@@ -29,12 +30,10 @@ export async function createMissingRoles(client: Client, source: ArchiveSource, 
   return warnings;
 }
 
-/** The role of `ALTER ROLE x WITH …`, as pg_dumpall writes it; undefined for anything else, and where a password is set. */
+/** The role of `ALTER ROLE x WITH …`, as pg_dumpall writes it; undefined for anything else. */
 function attributesOf(tokens: readonly SqlToken[]): string | undefined {
   const [alter, what, role, how] = tokens.map((token) => token.value);
-  if (alter !== 'alter' || what !== 'role' || how !== 'with' || tokens.some((token) => token.value === 'password'))
-    return undefined;
-  return role;
+  return alter === 'alter' && what === 'role' && how === 'with' ? role : undefined;
 }
 
 /** Both roles of `GRANT x TO y …`. */

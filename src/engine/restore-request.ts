@@ -9,11 +9,11 @@ export interface RestoreRequest extends ArchiveSource {
   target: RestoreTarget;
   /** What of the backup; all of it when empty. */
   selection: Selection;
-  /** Create roles that the backup knows and the target lacks, without passwords. */
+  /** Create roles that the backup knows and the target lacks; with passwords where the backup has them. */
   createRoles: boolean;
   /** Roles whose objects and rights are left out although they may exist. */
   leaveOutRoles?: ReadonlySet<string>;
-  /** Parallel jobs for indexes and constraints, where the mode allows it. */
+  /** Sessions that load tables, and jobs for indexes and constraints, where the mode allows it. */
   jobs: number;
   /** Go on after errors of pg_restore, which become warnings; only for a new database. */
   continueOnErrors?: boolean;

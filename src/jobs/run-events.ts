@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { AuditService } from '../audit/audit.service.js';
 import type { Trx } from '../catalog/catalog.js';
 import type { RunErrorColumn } from '../catalog/tables.js';
 import { CacheService } from '../common/cache/cache.service.js';
@@ -27,6 +28,7 @@ export class RunEvents {
     private readonly bus: EventBus,
     private readonly cache: CacheService,
     private readonly outbox: Outbox,
+    private readonly audit: AuditService,
   ) {}
 
   /** Writes down, in the transaction that makes it so, what has become of a run: those who are told by webhook or mail must not miss it. */
@@ -37,8 +39,13 @@ export class RunEvents {
     runId: string,
     handler: Pick<RunHandler, 'describe'>,
   ): Promise<void> {
-    const { organizationId, backupId, data } = await handler.describe(runId, trx);
+    const { organizationId, backupId, data, actor, target } = await handler.describe(runId, trx);
     await this.outbox.record(trx, { organizationId, type: `${kind}.${verb}`, subject: backupId, data });
+    // The auditor asks not only who wanted a database overwritten, but what came of it; that it was canceled, who canceled it notes.
+    if (!actor || !target || (verb !== 'completed' && verb !== 'failed')) return;
+    const result = verb === 'failed' ? 'failed' : 'ok';
+    const entry = { organizationId, actor, action: `${kind}.${verb}`, resource: { kind, id: runId }, result } as const;
+    await this.audit.record(trx, { ...entry, changes: { backupId, target } });
   }
 
   /** As `record`, for many runs at once; the caller knows what is to be told of each. */

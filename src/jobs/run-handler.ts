@@ -22,7 +22,7 @@ export interface RunHandler {
 }
 
 /** What is told of a run, whatever its kind. */
-export interface RunDescription extends Pick<RunEvent, 'organizationId' | 'backupId' | 'source' | 'attempt' | 'durationMs'> {
+export interface RunDescription extends Omit<RunEvent, 'runId' | 'error'> {
   /** The run, and what it is about, in the shapes that the API answers with. */
   data: Record<string, object>;
 }

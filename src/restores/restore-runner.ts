@@ -4,6 +4,7 @@ import { toBackup } from '../backups/backup-view.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
+import type { Actor } from '../common/http/request-context.js';
 import { endSessionsOf } from '../engine/backup.js';
 import { cleanUpRestore, dropStagingOf, isRestored } from '../engine/restore-staging.js';
 import { type RestoreTarget, serverOf } from '../engine/restore-target.js';
@@ -130,6 +131,7 @@ export class RestoreRunner implements RunHandler {
 
   async describe(runId: string, db?: Db | Trx): Promise<RunDescription> {
     const row = await this.row(runId, db);
+    const { mode, host, port, database } = row.target;
     const backup = await this.backups.get(row.organization_id, row.backup_id, db);
     const source = backup.source_id === null ? null : { id: backup.source_id, name: backup.source_name ?? '' };
     return {
@@ -138,6 +140,8 @@ export class RestoreRunner implements RunHandler {
       source,
       attempt: row.attempt,
       durationMs: durationMs(row),
+      ...(row.requested_by ? { actor: row.requested_by as Actor } : {}),
+      target: { mode, host, port, database },
       data: { restore: toRestore(row), backup: toBackup(backup) },
     };
   }

@@ -120,7 +120,7 @@ export class CreateRestoreDto {
   @IsBoolean()
   dataOnly?: boolean;
 
-  /** Create roles that the backup knows and the target lacks, without passwords. */
+  /** Create roles that the backup knows and the target lacks; with their passwords where the backup was made with `includePasswords`. */
   @IsOptional()
   @IsBoolean()
   createRoles?: boolean;
@@ -139,7 +139,11 @@ export class CreateRestoreDto {
   @IsBoolean()
   dryRun?: boolean;
 
-  /** Parallel jobs for indexes and constraints; modes new-database and swap. */
+  /**
+   * How much is done at the same time, in modes new-database and swap: tables are loaded over as many sessions (four at most, each of
+   * which reads the archive for itself), then indexes and constraints are made by as many jobs. The other modes work in one transaction,
+   * and so in one session. 1 reads the archive once.
+   */
   @IsOptional()
   @IsInt()
   @Min(1)

@@ -13,7 +13,7 @@ export class EventLog implements OnModuleInit {
   onModuleInit(): void {
     this.bus.onAny((name, event) => {
       const logger = this.loggerOf(name.split('.')[0] ?? 'events');
-      const line = { event: name, ...event, ...('actor' in event ? { actor: actorName(event.actor) } : {}) };
+      const line = { event: name, ...event, ...('actor' in event && event.actor ? { actor: actorName(event.actor) } : {}) };
       if (isFailure(name)) logger.error(line, name);
       else logger.log(line, name);
     });

@@ -10,6 +10,10 @@ export interface RunEvent {
   attempt: number;
   durationMs: number | null;
   error: { code: string; message: string; hint: string } | null;
+  /** Of restores: who asked for it. */
+  actor?: Actor;
+  /** Of restores: what they are done to. */
+  target?: { mode: string; host: string; port: number; database: string };
 }
 
 /** Backups that retention has moved to the trash. */

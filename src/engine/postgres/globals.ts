@@ -5,9 +5,15 @@ import { redact } from './program-error.js';
 import type { Queryable } from './relations.js';
 import { type RunningProgram, startProgram } from './run-program.js';
 
+/** Whether the session's user can read the hashes of passwords, which as a rule only superusers can. */
+export async function mayReadPasswords(client: Queryable): Promise<boolean> {
+  const { rows } = await client.query<{ may: boolean }>("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS may");
+  return rows[0]?.may === true;
+}
+
 /**
- * Starts `pg_dumpall --globals-only` without passwords: roles, memberships, tablespaces and role settings as SQL on stdout.
- * It reads pg_roles, so it needs no superuser. Failures are told by `programError('pg_dumpall', …)`.
+ * Starts `pg_dumpall --globals-only`: roles, memberships, tablespaces and role settings as SQL on stdout. Without passwords it reads
+ * pg_roles, and needs no superuser; with them see `mayReadPasswords`. Failures are told by `programError('pg_dumpall', …)`.
  *
  * @param database any database of the server that may be entered.
  * @param env as pgEnvironment gives it.
@@ -15,10 +21,14 @@ import { type RunningProgram, startProgram } from './run-program.js';
 export function dumpGlobals(
   programs: Pick<ClientPrograms, 'pgDumpall'>,
   database: string,
-  options: { env: Readonly<Record<string, string>>; signal?: AbortSignal },
+  { passwords = false, ...options }: { env: Readonly<Record<string, string>>; signal?: AbortSignal; passwords?: boolean },
 ): RunningProgram {
   // Unlike pg_dump it does not look at PGDATABASE, and it expands what -l says: hence the quoted form.
-  return startProgram(programs.pgDumpall, ['--globals-only', '--no-role-passwords', '-l', databaseArgument(database)], options);
+  return startProgram(
+    programs.pgDumpall,
+    ['--globals-only', ...(passwords ? [] : ['--no-role-passwords']), '-l', databaseArgument(database)],
+    options,
+  );
 }
 
 /** What belongs to a database and its server besides schema and rows; goes into the encrypted `config` component. */
