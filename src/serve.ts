@@ -39,7 +39,7 @@ async function greeting({ url, foundation: { settings, catalog, installation, ke
   line('Data', catalog.embedded ? settings.dataDir : `${settings.dataDir}, catalog in PostgreSQL`);
   if (installation.newOwnerKey) line('Owner key', `${installation.newOwnerKey}   (shown only this once)`);
   if (serves && keys.holdsIdentity && (await app.get(KeysService).savedAt()) === null) {
-    line('To do', `keep a copy of the keys that open your backups (${keys.keptIn}) somewhere else,`);
+    line('To do', `keep ${url}/api/keys/recovery-kit (keys: ${keys.keptIn}) somewhere else,`);
     line('', `then POST ${url}/api/keys/confirm-saved`);
   }
   return lines.join('\n');

@@ -9,9 +9,11 @@ import { BackupCopies } from '../destinations/backup-copies.js';
 import { checkArtifact, readArtifactPlain } from '../engine/artifact/artifact-reader.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import type { ManifestArtifact } from '../engine/artifact/manifest.js';
-import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { objectKey } from '../engine/store/layout.js';
-import { ServerKeys } from '../keys/server-keys.js';
+import { LentIdentities } from '../keys/lent-identities.js';
+import type { LentIdentityDto } from '../keys/lent-identity.dto.js';
+import type { ArchiveSource } from '../engine/restore-archive.js';
+import { BackupArchives } from './backup-archives.js';
 import { refuseExternal } from './backup.js';
 import type { DownloadDto } from './backup.dto.js';
 import { type ArtifactRow, type BackupRow, BackupsRepository } from './backups.repository.js';
@@ -30,16 +32,26 @@ export class BackupDownload {
   constructor(
     private readonly backups: BackupsRepository,
     private readonly copies: BackupCopies,
-    private readonly keys: ServerKeys,
+    private readonly archives: BackupArchives,
+    private readonly lent: LentIdentities,
     private readonly audit: AuditService,
   ) {}
 
-  async send(caller: Identity, backup: BackupRow, dto: DownloadDto, asked: AskedRange, response: Response): Promise<void> {
+  /** @param lends what the request lends, for what the server can't decrypt */
+  async send(
+    caller: Identity,
+    backup: BackupRow,
+    dto: DownloadDto,
+    asked: AskedRange,
+    lends: LentIdentityDto,
+    response: Response,
+  ): Promise<void> {
     refuseExternal(backup);
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones have artifacts.`);
     const artifact = await this.choose(backup, dto, response);
     const form = dto.form ?? 'stored';
+    const identities = form === 'stored' ? [] : await this.lent.requireFor(backup, lends);
     await this.audit.record(undefined, {
       organizationId: caller.organizationId,
       actor: actorOf(caller),
@@ -50,7 +62,7 @@ export class BackupDownload {
     const gone = new AbortController();
     response.once('close', () => gone.abort());
     if (form === 'stored') await this.sendStored(backup, artifact, asked, response, gone.signal);
-    else await this.sendDecrypted(backup, artifact, response, gone.signal);
+    else await this.sendDecrypted(backup, artifact, identities, response, gone.signal);
   }
 
   private async choose(backup: BackupRow, dto: DownloadDto, response: Response): Promise<ArtifactRow> {
@@ -96,9 +108,16 @@ export class BackupDownload {
     await this.pipe(body, response, backup, signal);
   }
 
-  private async sendDecrypted(backup: BackupRow, row: ArtifactRow, response: Response, signal: AbortSignal): Promise<void> {
-    const { store } = await this.copies.readable(backup, signal);
-    const artifact = await this.signedArtifact(store, backup, row.name, signal);
+  private async sendDecrypted(
+    backup: BackupRow,
+    row: ArtifactRow,
+    lent: readonly string[],
+    response: Response,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { source } = await this.archives.of(backup, signal, lent);
+    const { store, identities } = source;
+    const artifact = await this.signedArtifact(source, backup, row.name);
     const key = objectKey(backup.prefix, row.name);
     // Read twice: once a byte is out, damage could only be told by a cut connection.
     await checkArtifact({
@@ -106,14 +125,14 @@ export class BackupDownload {
       key,
       name: row.name,
       expected: artifact,
-      identities: [this.keys.ageIdentity],
+      identities,
       signal,
     });
     const body = await readArtifactPlain({
       store,
       key,
       name: row.name,
-      identities: [this.keys.ageIdentity],
+      identities,
       expected: artifact,
       signal,
     });
@@ -122,13 +141,8 @@ export class BackupDownload {
   }
 
   /** The artifact as the signed manifest knows it. */
-  private async signedArtifact(
-    store: ArtifactStore,
-    backup: BackupRow,
-    name: string,
-    signal: AbortSignal,
-  ): Promise<ManifestArtifact> {
-    const { manifest } = await loadManifest(store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id }, signal);
+  private async signedArtifact(source: ArchiveSource, backup: BackupRow, name: string): Promise<ManifestArtifact> {
+    const { manifest } = await loadManifest(source.store, backup.prefix, source, source.ids, source.signal);
     const artifact = manifest.artifacts.find((candidate) => candidate.name === name);
     if (!artifact) throw Errors.notFound('artifact', name);
     return artifact;

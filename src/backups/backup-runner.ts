@@ -25,6 +25,7 @@ import { HeldRun } from '../jobs/held-run.js';
 import { toRunError } from '../jobs/run-error.js';
 import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
+import { Keyring } from '../keys/keyring.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { SourceTester } from '../sources/source-tester.js';
 import { exclusionsOf } from '../sources/source-values.js';
@@ -47,6 +48,7 @@ export class BackupRunner implements RunHandler {
     private readonly tester: SourceTester,
     private readonly copies: BackupCopies,
     private readonly keys: ServerKeys,
+    private readonly keyring: Keyring,
     private readonly installation: Installation,
     private readonly settings: Settings,
     private readonly cache: CacheService,
@@ -117,7 +119,7 @@ export class BackupRunner implements RunHandler {
       await this.catalog.transaction(async (trx) => {
         await run.fence(trx);
         if (!embedded) await place();
-        await this.atEach(run, tee, (store) => commitManifest(staged, store, [this.keys.verifyingKeyPem], run.signal));
+        await this.atEach(run, tee, (store) => commitManifest(staged, store, this.keys.verifyingKeyPems, run.signal));
         await this.copies.settle(trx, run.id, errorsOf(tee));
         await this.complete(trx, run.id);
         await run.completed(trx);
@@ -191,7 +193,7 @@ export class BackupRunner implements RunHandler {
 
   private async holdsManifest({ store }: OpenDestination, backup: BackupRow): Promise<boolean> {
     try {
-      const { sha256 } = await loadManifest(store, backup.prefix, [this.keys.verifyingKeyPem], { backup: backup.id });
+      const { sha256 } = await loadManifest(store, backup.prefix, this.keys.verifyingKeyPems, { backup: backup.id });
       return sha256 === backup.manifest_sha256;
     } catch (error) {
       if (error instanceof EngineError && ['OBJECT_MISSING', 'SIGNATURE_INVALID', 'MANIFEST_CORRUPT'].includes(error.code))
@@ -256,7 +258,7 @@ export class BackupRunner implements RunHandler {
       configRoots: this.settings.configRoots,
       programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
       store: tee,
-      recipients: this.keys.recipients,
+      recipients: await this.keyring.recipientsFor(backup.organization_id, source.options.recipients),
       signingKeyPem: this.keys.signingKeyPem,
       previousManifestSha256: await this.backups.previousManifest(source.id),
       backstayVersion: VERSION,
@@ -302,6 +304,7 @@ function contentsOf(staged: StagedBackup): Parameters<BackupsRepository['recordC
     largeObjects: manifest.largeObjects,
     storage: manifest.storage,
     manifestSha256: staged.manifestSha256,
+    previousManifestSha256: manifest.previousManifestSha256,
     recipients: manifest.recipients,
   };
 }

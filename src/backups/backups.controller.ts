@@ -10,6 +10,8 @@ import { Page, RawAnswer } from '../common/http/envelope.interceptor.js';
 import { RateLimit } from '../common/http/rate-limit.js';
 import { goneSignal, sendEvents } from '../common/http/server-sent-events.js';
 import { hasEnded } from '../jobs/run.js';
+import { LendsIdentity, LentIdentity } from '../keys/lent-identity.js';
+import { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
 import { BackupDetails } from './backup-details.js';
@@ -132,6 +134,7 @@ export class BackupsController {
   @RequirePermissions('backup:download')
   @RateLimit('strict')
   @RawAnswer()
+  @LendsIdentity()
   @AnswersRaw('application/octet-stream', "The artifact's bytes", { errors: [404, 409, 422], binary: true })
   async download(
     @Caller() caller: Identity,
@@ -139,9 +142,10 @@ export class BackupsController {
     @Query() dto: DownloadDto,
     @Headers('range') range: string | undefined,
     @Headers('if-range') ifRange: string | undefined,
+    @LentIdentity() lent: LentIdentityDto,
     @Res() response: Response,
   ): Promise<void> {
-    await this.downloads.send(caller, await this.backups.get(caller.organizationId, id), dto, { range, ifRange }, response);
+    await this.downloads.send(caller, await this.backups.get(caller.organizationId, id), dto, { range, ifRange }, lent, response);
   }
 
   /** Move a backup to the trash, where it can be restored and brought back for TRASH_DAYS. */

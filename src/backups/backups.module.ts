@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { AlertsModule } from '../alerts/alerts.module.js';
 import { SourcesModule } from '../sources/sources.module.js';
+import { BackupArchives } from './backup-archives.js';
 import { BackupDetails } from './backup-details.js';
 import { BackupDownload } from './backup-download.js';
 import { BackupRunner } from './backup-runner.js';
@@ -22,6 +23,7 @@ import { TrashRepository } from './trash.repository.js';
   providers: [
     BackupsService,
     BackupsRepository,
+    BackupArchives,
     BackupDetails,
     BackupDownload,
     BackupRunner,
@@ -34,6 +36,6 @@ import { TrashRepository } from './trash.repository.js';
     ManifestImport,
     ExternalBackups,
   ],
-  exports: [BackupsService, BackupTrash, ExternalBackups],
+  exports: [BackupsService, BackupArchives, BackupTrash, ExternalBackups, ManifestImport],
 })
 export class BackupsModule {}

@@ -223,6 +223,7 @@ export class BackupsRepository {
         large_objects: json(contents.largeObjects),
         storage: contents.storage ? json(contents.storage) : null,
         manifest_sha256: contents.manifestSha256,
+        previous_manifest_sha256: contents.previousManifestSha256,
         recipients: [...contents.recipients],
       })
       .where('id', '=', id)
@@ -317,6 +318,7 @@ export interface BackupContents {
   largeObjects: object | null;
   storage: { buckets: number; objects: number; bytes: number } | null;
   manifestSha256: string;
+  previousManifestSha256: string | null;
   /** The age public keys that it is encrypted to. */
   recipients: readonly string[];
 }

@@ -9,7 +9,7 @@ import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { EngineError } from '../engine/errors.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import type { ArtifactStore } from '../engine/store/artifact-store.js';
-import { backupPrefix, type BackupIds, MANIFEST_NAME, parseKey } from '../engine/store/layout.js';
+import { backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, parseKey } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
 import { ServerKeys } from '../keys/server-keys.js';
 import { ManifestImport } from './manifest-import.js';
@@ -98,6 +98,7 @@ export class CatalogCatchUp implements OnModuleInit {
     }
     if (!rebuild) return found;
     const present = new Set([...folders.values()].map(({ ids }) => ids.backup));
+    for (const id of await this.adoptedThatLie()) present.add(id);
     for (const row of known.values()) {
       if (row.status !== 'completed' || present.has(row.id) || row.inTrash || row.isBeingPurged || row.broken) continue;
       // It may lie where nobody could look now.
@@ -117,7 +118,7 @@ export class CatalogCatchUp implements OnModuleInit {
     store: ArtifactStore,
   ): Promise<'fromManifests' | 'refusedManifests' | 'left'> {
     try {
-      const loaded = await loadManifest(store, prefix, [this.keys.verifyingKeyPem], ids);
+      const loaded = await loadManifest(store, prefix, this.keys.verifyingKeyPems, ids);
       if (loaded.sha256 === except) return 'left';
       await this.manifests.complete(prefix, loaded);
       this.logger.warn(
@@ -159,6 +160,24 @@ export class CatalogCatchUp implements OnModuleInit {
       folders.set(backupPrefix(parsed), { installation, organization, source, backup });
     }
     return folders;
+  }
+
+  /** Adopted backups lie in folders of the installations that made them. */
+  private async adoptedThatLie(): Promise<string[]> {
+    const rows = await this.catalog.db
+      .selectFrom('backups')
+      .select(['id', 'prefix'])
+      .where('adopted_at', 'is not', null)
+      .where('status', '=', 'completed')
+      .execute();
+    const found = await Promise.all(
+      rows.map(async (row) => {
+        const { store } = await this.copies.readable(row);
+        // Where nobody could look, it may lie.
+        return (await store.stat(objectKey(row.prefix, MANIFEST_NAME)).catch(() => true)) === null ? [] : [row.id];
+      }),
+    );
+    return found.flat();
   }
 
   private async known(): Promise<Map<string, KnownBackup>> {

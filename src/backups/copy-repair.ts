@@ -7,9 +7,9 @@ import { Settings } from '../config/settings.js';
 import { BackupCopies } from '../destinations/backup-copies.js';
 import { Stores } from '../destinations/stores.js';
 import { copyBackup } from '../engine/store/copy-backup.js';
-import { Installation } from '../installation/installation.js';
 import { toRunError } from '../jobs/run-error.js';
-import { ServerKeys } from '../keys/server-keys.js';
+import { idsOfPrefix } from '../engine/store/layout.js';
+import { Keyring } from '../keys/keyring.js';
 
 const LOOK_MS = 60_000;
 const CLAIM = sql<Date>`now() + interval '15 minutes'`;
@@ -22,8 +22,10 @@ interface ClaimedCopy {
   destination_id: string;
   tries: number;
   organization_id: string;
-  source_id: string | null;
   prefix: string;
+  key_scope: string;
+  recipients: string[] | null;
+  pinned_manifest_sha256: string | null;
 }
 
 /** Copies completed backups to those of their destinations that were away when they were made. */
@@ -36,8 +38,7 @@ export class CopyRepair {
     private readonly catalog: Catalog,
     private readonly copies: BackupCopies,
     private readonly stores: Stores,
-    private readonly keys: ServerKeys,
-    private readonly installation: Installation,
+    private readonly keyring: Keyring,
     private readonly settings: Settings,
     private readonly cache: CacheService,
   ) {}
@@ -68,7 +69,8 @@ export class CopyRepair {
         WHERE x.state <> 'stored' AND y.status = 'completed' AND y.deleted_at IS NULL
           AND (x.next_try_at IS NULL OR x.next_try_at <= ${now}) AND (x.claimed_until IS NULL OR x.claimed_until < now())
         ORDER BY x.next_try_at NULLS FIRST LIMIT 1 FOR UPDATE OF x SKIP LOCKED)
-      RETURNING c.backup_id, c.destination_id, c.tries, b.organization_id, b.source_id, b.prefix`.execute(this.catalog.db);
+      RETURNING c.backup_id, c.destination_id, c.tries, b.organization_id, b.prefix, b.key_scope, b.recipients,
+        b.pinned_manifest_sha256`.execute(this.catalog.db);
     return rows[0];
   }
 
@@ -78,7 +80,7 @@ export class CopyRepair {
     try {
       const backup = { id: copy.backup_id, prefix: copy.prefix };
       const [from, to] = [await this.copies.readable(backup, abort.signal), await this.stores.of(copy.destination_id)];
-      if (from.id !== to.id) await copyBackup({ ...this.requestOf(copy, abort.signal), from: from.store, to: to.store });
+      if (from.id !== to.id) await copyBackup({ ...(await this.requestOf(copy, abort.signal)), from: from.store, to: to.store });
       await this.note(copy, { state: 'stored', error: null, next_try_at: null });
       this.logger.log({ event: 'backup.copied', backupId: copy.backup_id, from: from.name, to: to.name }, 'a copy was repaired');
       return true;
@@ -93,14 +95,8 @@ export class CopyRepair {
     }
   }
 
-  private requestOf({ organization_id, source_id, backup_id }: ClaimedCopy, signal: AbortSignal) {
-    const ids = {
-      installation: this.installation.id,
-      organization: organization_id,
-      source: source_id ?? '',
-      backup: backup_id,
-    };
-    return { ids, verifyingKeys: [this.keys.verifyingKeyPem], signal };
+  private async requestOf(copy: ClaimedCopy, signal: AbortSignal) {
+    return { ids: idsOfPrefix(copy.prefix), ...(await this.keyring.forBackup(copy)), signal };
   }
 
   private async renew({ backup_id, destination_id }: ClaimedCopy): Promise<void> {

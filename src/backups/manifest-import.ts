@@ -4,14 +4,43 @@ import { EngineError } from '../engine/errors.js';
 import type { LoadedManifest } from '../engine/artifact/load-manifest.js';
 import type { Manifest } from '../engine/artifact/manifest.js';
 import { openTables } from '../engine/artifact/sealed-tables.js';
+import { BackupCopies } from '../destinations/backup-copies.js';
 import { Outbox } from '../outbox/outbox.js';
 import { ServerKeys } from '../keys/server-keys.js';
-import { DEFAULT_SOURCE_OPTIONS } from '../sources/source-values.js';
+import { DEFAULT_SOURCE_OPTIONS, UNKNOWN_HOST } from '../sources/source-values.js';
 import { toBackup } from './backup-view.js';
 import { type BackupContents, BackupsRepository } from './backups.repository.js';
 
-/** Stands where a source's host is not known any more: nothing answers there. */
-const UNKNOWN_HOST = 'unknown.invalid';
+/** Where a backup of another installation comes to belong. */
+export interface Adoption {
+  organizationId: string;
+  sourceId: string;
+  /** Whose signing key vouches for it. */
+  scope: 'server' | 'organization';
+  /** age secrets that open it, as far as there are any. */
+  identities: readonly string[];
+  /** The manifest's hash, when it is trusted without a signature. */
+  pinnedManifestSha256: string | null;
+  /** What is wrong with it; null when it is whole. */
+  brokenCause: string | null;
+  destinationId: string;
+  state: AdoptedState;
+}
+
+/** What stands in no manifest, and comes from a backup of the catalog where there is one. */
+export interface AdoptedState {
+  origin: string;
+  label: string | null;
+  tags: readonly string[];
+  pinned: boolean;
+  proofLevel: number;
+  provenAt: string | null;
+  finishedAt: string | null;
+  startedAt: string | null;
+  scheduleId: string | null;
+  scheduleName: string | null;
+  scheduledFor: string | null;
+}
 
 /** Puts a backup into the catalog by its manifest. */
 @Injectable()
@@ -21,7 +50,43 @@ export class ManifestImport {
     private readonly backups: BackupsRepository,
     private readonly keys: ServerKeys,
     private readonly outbox: Outbox,
+    private readonly copies: BackupCopies,
   ) {}
+
+  /** Makes the row of a backup that was found at a destination; the manifest must have been checked, and the id be free. */
+  async adopt(trx: Trx, prefix: string, loaded: LoadedManifest, adoption: Adoption): Promise<void> {
+    const { manifest, sha256 } = loaded;
+    const { organizationId, sourceId, scope, state, brokenCause } = adoption;
+    const id = manifest.ids.backup;
+    await this.insert(trx, prefix, manifest, organizationId, sourceId);
+    await this.backups.recordContents(trx, id, contentsOf(manifest, sha256, await openedTables(manifest, adoption.identities)));
+    await this.backups.complete(trx, id);
+    await trx
+      .updateTable('backups')
+      .set({
+        table_count: manifest.totals.tableCount,
+        row_count: manifest.totals.rowCount,
+        finished_at: state.finishedAt ?? finishedAt(manifest),
+        ...(state.startedAt === null ? {} : { started_at: state.startedAt }),
+        adopted_at: new Date(),
+        key_scope: scope,
+        pinned_manifest_sha256: adoption.pinnedManifestSha256,
+        origin: state.origin,
+        label: state.label,
+        tags: [...state.tags],
+        pinned: state.pinned,
+        proof_level: state.proofLevel,
+        ...(state.provenAt === null ? {} : { proven_at: state.provenAt }),
+        schedule_id: state.scheduleId,
+        schedule_name: state.scheduleName,
+        scheduled_for: state.scheduledFor,
+        broken: brokenCause !== null,
+        broken_cause: brokenCause,
+      })
+      .where('id', '=', id)
+      .execute();
+    await this.copies.noteFound(trx, id, adoption.destinationId);
+  }
 
   /**
    * Completes the backup that a manifest describes, and makes what the catalog lacks of it: the row, its organization, its source
@@ -34,8 +99,8 @@ export class ManifestImport {
     const tables = await this.tablesOf(loaded, known?.manifest_sha256 ?? null);
     await this.catalog.transaction(async (trx) => {
       await this.ensureOrganization(trx, ids.organization);
-      await this.ensureSource(trx, manifest);
-      if (!known) await this.insert(trx, prefix, manifest);
+      await this.ensureSource(trx, manifest, ids.organization, ids.source);
+      if (!known) await this.insert(trx, prefix, manifest, ids.organization, ids.source);
       await this.backups.recordContents(trx, ids.backup, contentsOf(manifest, sha256, tables));
       if (known?.status !== 'completed') await this.end(trx, ids.backup);
       const { tableCount, rowCount } = manifest.totals;
@@ -70,12 +135,8 @@ export class ManifestImport {
 
   /** Their hashes are sealed; where our key does not fit, what the catalog still has of this very manifest is kept. */
   private async tablesOf({ manifest, sha256 }: LoadedManifest, knownSha256: string | null): Promise<BackupContents['tables']> {
-    try {
-      return (await openTables(manifest, [this.keys.ageIdentity])).tables;
-    } catch (error) {
-      if (!(error instanceof EngineError) || !['KEY_UNAVAILABLE', 'KEY_INVALID'].includes(error.code)) throw error;
-    }
-    if (knownSha256 !== sha256) return [];
+    const opened = await openedTables(manifest, this.keys.identities);
+    if (opened.length > 0 || knownSha256 !== sha256) return opened;
     return (await this.backups.tables(manifest.ids.backup)).map((row) => ({
       schema: row.schema_name,
       name: row.table_name,
@@ -93,21 +154,22 @@ export class ManifestImport {
       .execute();
   }
 
-  private async ensureSource(trx: Trx, { ids, source }: Manifest): Promise<void> {
-    if (await trx.selectFrom('sources').select('id').where('id', '=', ids.source).executeTakeFirst()) return;
+  /** Makes a source without credentials, which no manifest holds. @returns whether it was made now */
+  async ensureSource(trx: Trx, { source }: Manifest, organizationId: string, sourceId: string): Promise<boolean> {
+    if (await trx.selectFrom('sources').select('id').where('id', '=', sourceId).executeTakeFirst()) return false;
     const namesake = await trx
       .selectFrom('sources')
       .select('id')
-      .where('organization_id', '=', ids.organization)
+      .where('organization_id', '=', organizationId)
       .where('name', '=', source.name)
       .where('deleted_at', 'is', null)
       .executeTakeFirst();
     await trx
       .insertInto('sources')
       .values({
-        id: ids.source,
-        organization_id: ids.organization,
-        name: namesake ? `${source.name}-${ids.source.slice(-6)}` : source.name,
+        id: sourceId,
+        organization_id: organizationId,
+        name: namesake ? `${source.name}-${sourceId.slice(-6)}` : source.name,
         kind: source.kind,
         host: UNKNOWN_HOST,
         port: 5432,
@@ -119,19 +181,20 @@ export class ManifestImport {
         server_version: source.serverVersion,
       })
       .execute();
+    return true;
   }
 
   /** Label, tags and who asked for it stand in no manifest. */
-  private async insert(trx: Trx, prefix: string, manifest: Manifest): Promise<void> {
+  private async insert(trx: Trx, prefix: string, manifest: Manifest, organizationId: string, sourceId: string): Promise<void> {
     const { ids } = manifest;
     await trx
       .insertInto('backups')
       .values({
         id: ids.backup,
-        organization_id: ids.organization,
+        organization_id: organizationId,
         status: 'queued',
         attempt: 1,
-        source_id: ids.source,
+        source_id: sourceId,
         source_name: manifest.source.name,
         type: manifest.type,
         origin: 'api',
@@ -144,6 +207,16 @@ export class ManifestImport {
         started_at: manifest.dump?.startedAt ?? manifest.createdAt,
       })
       .execute();
+  }
+}
+
+/** Without a key that fits there are none. */
+async function openedTables(manifest: Manifest, identities: readonly string[]): Promise<BackupContents['tables']> {
+  try {
+    return (await openTables(manifest, identities)).tables;
+  } catch (error) {
+    if (!(error instanceof EngineError) || !['KEY_UNAVAILABLE', 'KEY_INVALID'].includes(error.code)) throw error;
+    return [];
   }
 }
 
@@ -160,6 +233,7 @@ function contentsOf(manifest: Manifest, manifestSha256: string, tables: BackupCo
     largeObjects: manifest.largeObjects,
     storage: manifest.storage,
     manifestSha256,
+    previousManifestSha256: manifest.previousManifestSha256,
     recipients: manifest.recipients,
   };
 }

@@ -12,6 +12,7 @@ import { destinations } from './migrations/0007-destinations.js';
 import { alerts } from './migrations/0008-alerts.js';
 import { keyOwners } from './migrations/0011-key-owners.js';
 import { scheduleQuorum } from './migrations/0012-schedule-quorum.js';
+import { keys } from './migrations/0014-keys.js';
 import { storage } from './migrations/0015-storage.js';
 import { reports } from './migrations/0013-reports.js';
 import type { CatalogTables } from './tables.js';
@@ -32,6 +33,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   scheduleQuorum,
   storage,
   reports,
+  keys,
 ];
 
 /** Any constant will do, as long as every version of the server uses the same. */

@@ -36,6 +36,9 @@ export interface CatalogTables {
   backup_copies: BackupCopiesTable;
   run_history: RunHistoryTable;
   sampled_days: SampledDaysTable;
+  keyring: KeyringTable;
+  process_keys: ProcessKeysTable;
+  run_identities: RunIdentitiesTable;
 }
 
 /** A jsonb column: objects come out, text of JSON goes in. */
@@ -59,6 +62,8 @@ interface InstallationTable {
 interface OrganizationsTable {
   id: string;
   name: string;
+  /** Age public keys that its backups are encrypted to; null for the server's. */
+  recipients: Generated<string[] | null>;
   created_at: Generated<Date>;
   deleted_at: NullableTimestamp;
 }
@@ -115,6 +120,8 @@ interface SourcesTable {
 }
 
 export interface SourceOptions {
+  /** Age public keys that its backups are encrypted to, instead of the organization's. */
+  recipients?: string[];
   configPaths: string[];
   excludeSchemas: string[];
   excludeTables: string[];
@@ -207,6 +214,14 @@ interface BackupsTable extends RunColumns {
   /** How often the removal of its objects did not come to its end, and why the last time. */
   purge_attempts: Generated<number>;
   purge_error: string | null;
+  /** SHA-256 of the source's manifest before this one's, as this one's says. */
+  previous_manifest_sha256: Generated<string | null>;
+  /** When it was taken in from a destination. */
+  adopted_at: Generated<Date | null>;
+  /** The manifest that somebody said to trust although its signing key is lost. */
+  pinned_manifest_sha256: Generated<string | null>;
+  /** Whose keys open it: one that only an organization's own key vouches for is never opened with the server's. */
+  key_scope: Generated<string>;
   /** How many destinations must hold it for it to be completed; null for all of them. */
   quorum: number | null;
   /** The age public keys that it is encrypted to; null for those made before this was noted. */
@@ -678,4 +693,33 @@ interface SampledDaysTable {
   day: string;
   queued: Generated<number>;
   sampled_at: Generated<Date>;
+}
+
+/** Keys besides the server's own. */
+interface KeyringTable {
+  id: string;
+  /** Null for the whole server. */
+  organization_id: string | null;
+  kind: 'age' | 'signing';
+  public_key: string;
+  /** Null where only the public half is known, or only somebody's passphrase opens it. */
+  sealed_private_key: string | null;
+  /** An age file that a passphrase opens. */
+  wrapped_private_key: string | null;
+  origin: 'made' | 'adopted' | 'passphrase';
+  created_at: Generated<Date>;
+}
+
+/** The key of each process's memory. */
+interface ProcessKeysTable {
+  worker_id: string;
+  recipient: string;
+  seen_at: Generated<Date>;
+}
+
+/** What was lent to a run, for the processes alone that lived then. */
+interface RunIdentitiesTable {
+  run_id: string;
+  sealed: string;
+  created_at: Generated<Date>;
 }

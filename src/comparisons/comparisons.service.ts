@@ -1,13 +1,14 @@
 import { Injectable } from '@nestjs/common';
 import type { Identity } from '../auth/identity.js';
+import { BackupArchives } from '../backups/backup-archives.js';
 import type { BackupRow } from '../backups/backups.repository.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
-import { BackupCopies } from '../destinations/backup-copies.js';
-import { type ComparedBackup, compareBackups, type ContentDifference } from '../engine/compare.js';
-import { Installation } from '../installation/installation.js';
-import { ServerKeys } from '../keys/server-keys.js';
+import { compareBackups, type ContentDifference } from '../engine/compare.js';
+import { Keyring } from '../keys/keyring.js';
+import { LentIdentities } from '../keys/lent-identities.js';
+import type { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import type { CompareBackupsDto, ComparisonDto } from './comparison.dto.js';
 import { toComparedBackup, toSchemaDifference, toTableDifferences } from './comparison-view.js';
 import { tableDifferences } from './table-differences.js';
@@ -21,17 +22,17 @@ export class ComparisonsService {
   constructor(
     private readonly backups: BackupsService,
     private readonly catalog: Catalog,
-    private readonly copies: BackupCopies,
-    private readonly keys: ServerKeys,
-    private readonly installation: Installation,
+    private readonly archives: BackupArchives,
+    private readonly keyring: Keyring,
+    private readonly lent: LentIdentities,
   ) {}
 
   /** @throws VALIDATION_ERROR, NOT_FOUND, CONFLICT for one that is not completed, PRECONDITION_FAILED when an artifact can't be read */
-  async compare(caller: Identity, ids: CompareBackupsDto): Promise<ComparisonDto> {
+  async compare(caller: Identity, ids: CompareBackupsDto, lends: LentIdentityDto): Promise<ComparisonDto> {
     const [base, head] = [await this.completed(caller, ids.base), await this.completed(caller, ids.head)];
     await this.backups.noteUse([base.id, head.id], READ_TIMEOUT_MS);
     const tables = toTableDifferences(await tableDifferences(this.catalog.db, base.id, head.id));
-    const content = this.keys.holdsIdentity ? await this.read(base, head) : null;
+    const content = await this.read(base, head, lends);
     const all = [...tables.added, ...tables.removed, ...tables.changed];
     const schema = toSchemaDifference(content?.schema ?? null);
     const [settings, roles] = [content?.settings ?? null, content?.roles ?? null];
@@ -58,25 +59,14 @@ export class ComparisonsService {
     return backup;
   }
 
-  private async read(base: BackupRow, head: BackupRow): Promise<ContentDifference> {
+  /** Null where the server holds no key of one of the two, and none was sent. */
+  private async read(base: BackupRow, head: BackupRow, lends: LentIdentityDto): Promise<ContentDifference | null> {
+    const isLent = lends.identity !== undefined || lends.passphrase !== undefined;
+    if (!isLent && !((await this.keyring.canOpen(base)) && (await this.keyring.canOpen(head)))) return null;
     const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
-    return compareBackups(await this.comparedOf(base, signal), await this.comparedOf(head, signal));
-  }
-
-  private async comparedOf(backup: BackupRow, signal: AbortSignal): Promise<ComparedBackup> {
-    const { store } = await this.copies.readable(backup, signal);
-    return {
-      ids: {
-        installation: this.installation.id,
-        organization: backup.organization_id,
-        source: backup.source_id ?? '',
-        backup: backup.id,
-      },
-      store,
-      verifyingKeys: [this.keys.verifyingKeyPem],
-      identities: [this.keys.ageIdentity],
-      signal,
-    };
+    const open = async (backup: BackupRow) =>
+      (await this.archives.of(backup, signal, await this.lent.requireFor(backup, lends))).source;
+    return compareBackups(await open(base), await open(head));
   }
 
   private notes(base: BackupRow, head: BackupRow, content: ContentDifference | null): string[] {
@@ -85,7 +75,7 @@ export class ComparisonsService {
     if (base.created_at > head.created_at) notes.push('Base is the newer of the two: added means that it was there before.');
     if (!content)
       notes.push(
-        'Schema, settings and roles were not compared: the server holds no key that decrypts its backups (BACKUP_RECIPIENTS names only keys of yours).',
+        'Schema, settings and roles were not compared: the server holds no key that opens both backups. Send the age identity in the header x-age-identity.',
       );
     else if (!content.schema) notes.push('The schemas were not compared: one of the two holds no database.');
     if (base.server_version !== head.server_version)

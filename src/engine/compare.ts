@@ -2,7 +2,7 @@ import { readToc } from './archive/header-only.js';
 import { roleStatementWithoutPassword } from './archive/schema-secrets.js';
 import { type SchemaChange, schemaDifference } from './archive/schema-difference.js';
 import { readArtifactPlain } from './artifact/artifact-reader.js';
-import { loadManifest } from './artifact/load-manifest.js';
+import { loadManifest, type ManifestTrust } from './artifact/load-manifest.js';
 import type { Manifest } from './artifact/manifest.js';
 import type { ArchiveToc } from './archive/toc.js';
 import { readGlobals } from './read-globals.js';
@@ -10,10 +10,9 @@ import type { ArtifactStore } from './store/artifact-store.js';
 import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
 
 /** One of the two backups, and what it is opened with. */
-export interface ComparedBackup {
+export interface ComparedBackup extends ManifestTrust {
   ids: BackupIds;
   store: ArtifactStore;
-  verifyingKeys: readonly string[];
   /** age secrets. */
   identities: readonly string[];
   signal: AbortSignal;
@@ -66,9 +65,9 @@ interface Opened {
 }
 
 async function open(backup: ComparedBackup): Promise<Opened> {
-  const { store, ids, identities, verifyingKeys, signal } = backup;
+  const { store, ids, identities, signal } = backup;
   const prefix = backupPrefix(ids);
-  const { manifest } = await loadManifest(store, prefix, verifyingKeys, ids, signal);
+  const { manifest } = await loadManifest(store, prefix, backup, ids, signal);
   const archive = manifest.artifacts.find(({ component }) => component === 'database');
   const toc = archive
     ? (

@@ -1,7 +1,7 @@
 import { readToc } from './archive/header-only.js';
 import type { ArchiveToc } from './archive/toc.js';
 import { checkArtifact, readArtifactPlain } from './artifact/artifact-reader.js';
-import { loadManifest } from './artifact/load-manifest.js';
+import { loadManifest, type ManifestTrust } from './artifact/load-manifest.js';
 import type { Manifest, ManifestArtifact, TableDigest } from './artifact/manifest.js';
 import { openTables } from './artifact/sealed-tables.js';
 import { EngineError } from './errors.js';
@@ -11,11 +11,9 @@ import type { ArtifactStore } from './store/artifact-store.js';
 import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
 
 /** Where an archive lies, and what it is opened with. */
-export interface ArchiveSource {
+export interface ArchiveSource extends ManifestTrust {
   ids: BackupIds;
   store: ArtifactStore;
-  /** Keys that a manifest may be signed by. */
-  verifyingKeys: readonly string[];
   /** age secrets. */
   identities: readonly string[];
   programs: { binDirs: readonly string[]; requirePatched: boolean };
@@ -43,7 +41,7 @@ export interface OpenedArchive {
 export async function openArchive(source: ArchiveSource): Promise<OpenedArchive> {
   const { store, ids, signal, identities } = source;
   const prefix = backupPrefix(ids);
-  const { manifest } = await loadManifest(store, prefix, source.verifyingKeys, ids, signal);
+  const { manifest } = await loadManifest(store, prefix, source, ids, signal);
   const artifact = manifest.artifacts.find((candidate) => candidate.component === 'database');
   if (!artifact) {
     throw new EngineError(

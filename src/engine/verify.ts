@@ -2,7 +2,7 @@ import { finished } from 'node:stream/promises';
 import { ArchiveInspector } from './archive/archive-inspector.js';
 import { checkArtifact, readArtifactPlain } from './artifact/artifact-reader.js';
 import { recipientOf } from './artifact/keys.js';
-import { loadManifest } from './artifact/load-manifest.js';
+import { loadManifest, type ManifestTrust } from './artifact/load-manifest.js';
 import type { Manifest, ManifestArtifact } from './artifact/manifest.js';
 import { openTables } from './artifact/sealed-tables.js';
 import { type Assertion, assertionFailure } from './drill-assertions.js';
@@ -22,7 +22,7 @@ export interface Check {
   detail: string;
 }
 
-export interface VerifyRequest {
+export interface VerifyRequest extends ManifestTrust {
   ids: BackupIds;
   /** Highest level to try; 0 to 5. */
   level: number;
@@ -35,7 +35,6 @@ export interface VerifyRequest {
   /** Restore as a role without rights, wherever it is. */
   plainRole?: boolean;
   store: ArtifactStore;
-  verifyingKeys: readonly string[];
   /** age secrets; level 2 needs one that fits. */
   identities: readonly string[];
   signal: AbortSignal;
@@ -132,13 +131,15 @@ export async function verifyBackup(request: VerifyRequest): Promise<Verification
 
 type Prove = (level: number, name: string, work: () => Promise<string>) => Promise<void>;
 
-async function proveStored({ store, ids, verifyingKeys, signal }: VerifyRequest, prove: Prove): Promise<Manifest> {
+async function proveStored(request: VerifyRequest, prove: Prove): Promise<Manifest> {
+  const { store, ids, signal } = request;
   const prefix = backupPrefix(ids);
   let manifest!: Manifest;
   await prove(0, 'manifest signature', async () => {
-    const loaded = await loadManifest(store, prefix, verifyingKeys, ids, signal);
+    const loaded = await loadManifest(store, prefix, request, ids, signal);
     manifest = loaded.manifest;
-    return `signed by ${loaded.signedBy}, SHA-256 ${loaded.sha256}`;
+    const trusted = loaded.signedBy === null ? 'trusted without its signature' : `signed by ${loaded.signedBy}`;
+    return `${trusted}, SHA-256 ${loaded.sha256}`;
   });
   for (const artifact of manifest.artifacts) {
     await prove(0, `${artifact.name} is stored`, async () => {

@@ -1,5 +1,8 @@
 import { type DynamicModule, Global, Module } from '@nestjs/common';
 import { KeysController } from './keys.controller.js';
+import { KeyChanger } from './key-changer.js';
+import { Keyring } from './keyring.js';
+import { LentIdentities } from './lent-identities.js';
 import { KeysService } from './keys.service.js';
 import { SecretBox } from './secret-box.js';
 import { ServerKeys } from './server-keys.js';
@@ -12,8 +15,15 @@ export class KeysModule {
     return {
       module: KeysModule,
       controllers: [KeysController],
-      providers: [{ provide: ServerKeys, useValue: keys }, { provide: SecretBox, useValue: secrets }, KeysService],
-      exports: [ServerKeys, SecretBox, KeysService],
+      providers: [
+        { provide: ServerKeys, useValue: keys },
+        { provide: SecretBox, useValue: secrets },
+        KeysService,
+        KeyChanger,
+        Keyring,
+        LentIdentities,
+      ],
+      exports: [ServerKeys, SecretBox, KeysService, Keyring, LentIdentities],
     };
   }
 }

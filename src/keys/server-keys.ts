@@ -2,37 +2,107 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sql } from 'kysely';
-import type { Catalog } from '../catalog/catalog.js';
+import type { Catalog, Trx } from '../catalog/catalog.js';
 import type { Settings } from '../config/settings.js';
 import { generateAgeKeyPair, generateSigningKeyPair, publicKeyOf, recipientOf } from '../engine/artifact/keys.js';
+import { identitiesIn, signingKeysIn } from '../engine/recovery-kit.js';
 import { SecretBox } from './secret-box.js';
 
 const FOUNDING_LOCK = 7_239_410_120;
 
+/** Which of the two pairs. */
+export type KeyKind = 'age' | 'signing';
+
+/** Secret keys as they are kept: the current one first, older ones after it. */
+interface KeyPairs {
+  age: string[];
+  signing: string[];
+}
+
+/** Where the secret keys lie. */
+interface KeyHome {
+  keptIn: string;
+  read(): Promise<KeyPairs>;
+  write(kind: KeyKind, keys: readonly string[]): Promise<void>;
+}
+
 /** The server's own keys, opened at start. Also Nest's token. */
 export class ServerKeys {
-  constructor(
-    /** Secret: decrypts what was encrypted to `recipient`. */
-    readonly ageIdentity: string,
-    readonly recipient: string,
-    /** Secret: signs manifests. */
-    readonly signingKeyPem: string,
-    readonly verifyingKeyPem: string,
-    /** Who artifacts are encrypted to: BACKUP_RECIPIENTS, or the server's own. */
-    readonly recipients: readonly string[],
-    /** Where the secret keys lie, for the advice to save them. */
-    readonly keptIn: string,
+  private constructor(
+    private readonly home: KeyHome,
+    private readonly setRecipients: readonly string[],
+    private pairs: KeyPairs,
+    /** The public keys of all identities, the current one first. */
+    private publicAgeKeys: readonly string[],
   ) {}
+
+  static async open(home: KeyHome, setRecipients: readonly string[]): Promise<ServerKeys> {
+    const pairs = await home.read();
+    return new ServerKeys(home, setRecipients, pairs, await Promise.all(pairs.age.map(recipientOf)));
+  }
+
+  /** Secret: decrypts what was encrypted to `recipient`. */
+  get ageIdentity(): string {
+    return this.pairs.age[0] ?? '';
+  }
+
+  /** Secret: the current identity, and those before it. */
+  get identities(): readonly string[] {
+    return this.pairs.age;
+  }
+
+  get recipient(): string {
+    return this.publicAgeKeys[0] ?? '';
+  }
+
+  /** The public keys of all identities that the server holds. */
+  get ownRecipients(): readonly string[] {
+    return this.publicAgeKeys;
+  }
+
+  /** Secret: signs manifests. */
+  get signingKeyPem(): string {
+    return this.pairs.signing[0] ?? '';
+  }
+
+  get verifyingKeyPem(): string {
+    return publicKeyOf(this.signingKeyPem);
+  }
+
+  /** The public keyring: the current signing key, and those before it. */
+  get verifyingKeyPems(): readonly string[] {
+    return this.pairs.signing.map(publicKeyOf);
+  }
+
+  /** Who artifacts are encrypted to: BACKUP_RECIPIENTS, or the server's own. */
+  get recipients(): readonly string[] {
+    return this.setRecipients.length > 0 ? this.setRecipients : [this.recipient];
+  }
+
+  /** Where the secret keys lie, for the advice to save them. */
+  get keptIn(): string {
+    return this.home.keptIn;
+  }
 
   /** Whether the server can decrypt what it encrypts now. */
   get holdsIdentity(): boolean {
-    return this.recipients.includes(this.recipient);
+    return this.recipients.some((recipient) => this.publicAgeKeys.includes(recipient));
   }
-}
 
-interface KeyPairs {
-  age: string;
-  signing: string;
+  /** Takes up what another process has changed. */
+  async refresh(): Promise<void> {
+    const pairs = await this.home.read();
+    this.publicAgeKeys = await Promise.all(pairs.age.map(recipientOf));
+    this.pairs = pairs;
+  }
+
+  /** Makes a new key that is used from now on; the old ones are kept, for what was made under them. */
+  async rotate(kind: KeyKind): Promise<void> {
+    await this.refresh();
+    const made = kind === 'age' ? (await generateAgeKeyPair()).identity : generateSigningKeyPair().privateKeyPem;
+    await this.home.write(kind, [made, ...this.pairs[kind]]);
+    await this.refresh();
+  }
 }
 
 /** Opens the key that seals stored credentials: SECRET_KEY, or in the embedded profile a file of our own. */
@@ -44,66 +114,72 @@ export async function openSecretBox(settings: Pick<Settings, 'secretKey' | 'data
 
 /** Opens the server's key pairs, and makes them at the first start: in files when embedded, else in the catalog, sealed by SECRET_KEY. */
 export async function openServerKeys(catalog: Catalog, settings: Settings, secrets: SecretBox): Promise<ServerKeys> {
-  const folder = join(settings.dataDir, 'keys');
-  const pairs = catalog.embedded ? await keysInFiles(folder) : await keysInCatalog(catalog, secrets);
-  const recipient = await recipientOf(pairs.age);
-  const recipients = settings.backupRecipients.length > 0 ? settings.backupRecipients : [recipient];
-  return new ServerKeys(
-    pairs.age,
-    recipient,
-    pairs.signing,
-    publicKeyOf(pairs.signing),
-    recipients,
-    catalog.embedded ? folder : 'the catalog, sealed by SECRET_KEY',
-  );
+  const home = catalog.embedded ? keysInFiles(join(settings.dataDir, 'keys')) : keysInCatalog(catalog, secrets);
+  return ServerKeys.open(home, settings.backupRecipients);
 }
 
-async function keysInFiles(folder: string): Promise<KeyPairs> {
+const MAKE = {
+  age: async () => (await generateAgeKeyPair()).identity,
+  signing: async () => generateSigningKeyPair().privateKeyPem,
+} as const;
+
+const FILES = { age: 'age-identity.txt', signing: 'signing-key.pem' } as const;
+
+function keysInFiles(folder: string): KeyHome {
+  const read = async (kind: KeyKind) =>
+    splitKeys(kind, await readOrMake(join(folder, FILES[kind]), async () => keyFile(kind, [await MAKE[kind]()])));
   return {
-    age: identityLine(await readOrMake(join(folder, 'age-identity.txt'), newIdentityFile)),
-    signing: await readOrMake(join(folder, 'signing-key.pem'), async () => generateSigningKeyPair().privateKeyPem),
+    keptIn: folder,
+    read: async () => ({ age: await read('age'), signing: await read('signing') }),
+    write: async (kind, keys) => writeDurably(join(folder, FILES[kind]), await keyFile(kind, keys)),
   };
 }
 
-/** In the form of age-keygen, so that `age -d -i age-identity.txt` takes it. */
-async function newIdentityFile(): Promise<string> {
-  const pair = await generateAgeKeyPair();
-  return `# created: ${new Date().toISOString()}\n# public key: ${pair.recipient}\n${pair.identity}\n`;
+/** In the form of age-keygen, so that `age -d -i age-identity.txt` takes it; PEM blocks one after the other for the other kind. */
+async function keyFile(kind: KeyKind, keys: readonly string[]): Promise<string> {
+  if (kind === 'signing') return keys.map((pem) => `${pem.trim()}\n`).join('');
+  const written = `# written: ${new Date().toISOString()}\n`;
+  const lines = keys.map(async (identity) => `# public key: ${await recipientOf(identity)}\n${identity}\n`);
+  return written + (await Promise.all(lines)).join('');
 }
 
-function identityLine(text: string): string {
-  return (
-    text
-      .split('\n')
-      .find((line) => line.startsWith('AGE-SECRET-KEY-'))
-      ?.trim() ?? ''
-  );
+function splitKeys(kind: KeyKind, text: string): string[] {
+  const found = kind === 'age' ? identitiesIn(text) : signingKeysIn(text);
+  // What is there and can't be read is a fault to be told of, not a reason to make another key.
+  return found.length > 0 ? found : [text.trim()];
 }
 
-async function keysInCatalog(catalog: Catalog, secrets: SecretBox): Promise<KeyPairs> {
-  return catalog.transaction(async (trx) => {
-    await sql`SELECT pg_advisory_xact_lock(${sql.lit(FOUNDING_LOCK)})`.execute(trx);
-    const take = async (kind: 'age' | 'signing', make: () => Promise<{ secret: string; public: string }>) => {
-      const row = await trx.selectFrom('server_keys').select('sealed_private_key').where('kind', '=', kind).executeTakeFirst();
-      if (row) return secrets.open(row.sealed_private_key, `server-key:${kind}`);
-      const made = await make();
-      await trx
-        .insertInto('server_keys')
-        .values({ kind, public_key: made.public, sealed_private_key: secrets.seal(made.secret, `server-key:${kind}`) })
-        .execute();
-      return made.secret;
-    };
-    return {
-      age: await take('age', async () => {
-        const pair = await generateAgeKeyPair();
-        return { secret: pair.identity, public: pair.recipient };
-      }),
-      signing: await take('signing', async () => {
-        const pair = generateSigningKeyPair();
-        return { secret: pair.privateKeyPem, public: pair.publicKeyPem };
-      }),
-    };
+function keysInCatalog(catalog: Catalog, secrets: SecretBox): KeyHome {
+  const publicOf = async (kind: KeyKind, secret: string) => (kind === 'age' ? recipientOf(secret) : publicKeyOf(secret));
+  const sealed = async (kind: KeyKind, keys: readonly string[]) => ({
+    public_key: await publicOf(kind, keys[0] ?? ''),
+    sealed_private_key: secrets.seal(keys.join('\n'), `server-key:${kind}`),
   });
+  const take = async (trx: Trx, kind: KeyKind): Promise<string[]> => {
+    const row = await trx.selectFrom('server_keys').select('sealed_private_key').where('kind', '=', kind).executeTakeFirst();
+    if (row) return splitKeys(kind, secrets.open(row.sealed_private_key, `server-key:${kind}`));
+    const made = [await MAKE[kind]()];
+    await trx
+      .insertInto('server_keys')
+      .values({ kind, ...(await sealed(kind, made)) })
+      .execute();
+    return made;
+  };
+  return {
+    keptIn: 'the catalog, sealed by SECRET_KEY',
+    read: () =>
+      catalog.transaction(async (trx) => {
+        await sql`SELECT pg_advisory_xact_lock(${sql.lit(FOUNDING_LOCK)})`.execute(trx);
+        return { age: await take(trx, 'age'), signing: await take(trx, 'signing') };
+      }),
+    write: async (kind, keys) => {
+      await catalog.db
+        .updateTable('server_keys')
+        .set(await sealed(kind, keys))
+        .where('kind', '=', kind)
+        .execute();
+    },
+  };
 }
 
 /** A key file, durable before it is used: what is encrypted to a key that a power loss takes away is lost. */
@@ -113,11 +189,16 @@ async function readOrMake(file: string, make: () => Promise<string>): Promise<st
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
+  const text = await make();
+  await writeDurably(file, text);
+  return text;
+}
+
+async function writeDurably(file: string, text: string): Promise<void> {
   const folder = join(file, '..');
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await chmod(folder, 0o700);
-  const text = await make();
-  // Renamed into place when it is whole: a crash leaves no key or all of it.
+  // Renamed into place when it is whole: a crash leaves the old keys or the new ones.
   const draft = `${file}.new`;
   const handle = await open(draft, 'w', 0o600);
   try {
@@ -129,5 +210,4 @@ async function readOrMake(file: string, make: () => Promise<string>): Promise<st
   await rename(draft, file);
   const parent = await open(folder, 'r');
   await parent.sync().finally(() => parent.close());
-  return text;
 }

@@ -14,6 +14,7 @@ import type { HeldRun } from '../jobs/held-run.js';
 import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
 import { hasEnded } from '../jobs/run.js';
+import { identityGone, LentIdentities } from '../keys/lent-identities.js';
 import { RestorePlanner } from './restore-planner.js';
 import { RestoreTargets } from './restore-targets.js';
 import { toRestore } from './restore-view.js';
@@ -34,6 +35,7 @@ export class RestoreRunner implements RunHandler {
     private readonly catalog: Catalog,
     private readonly planner: RestorePlanner,
     private readonly safety: SafetyBackups,
+    private readonly lent: LentIdentities,
     private readonly cache: CacheService,
     private readonly storage: StorageRestores,
   ) {}
@@ -43,13 +45,15 @@ export class RestoreRunner implements RunHandler {
     const backup = await this.backups.get(restore.organization_id, restore.backup_id);
     if (isOfStorage(restore)) return this.runStorage(run, restore, backup);
     const target = await this.targets.resolve(backup, restore);
-    const request = await this.requestOf(run, restore, backup, target);
+    const lent = await this.lent.take(run.id);
+    const request = await this.requestOf(run, restore, backup, target, lent.identities);
     if (run.attempt > 1) {
       // First nobody works on it any more, then it can be told whether it was done.
       await endSessionsOf(serverOf(target), run.id);
       if (await isRestored(target, notedOf(restore))) return this.finish(run, await this.lookAgain(restore, request));
       await cleanUpRestore(run.id, target);
     }
+    if (lent.isGone) throw identityGone();
     await this.dropLeftovers(target);
     if (target.mode === 'in-place') await this.safety.ensure(run, restore);
     await this.finish(run, await restoreBackup(request));
@@ -57,11 +61,19 @@ export class RestoreRunner implements RunHandler {
 
   /** Whatever a dead attempt has put there is what this one puts there again. */
   private async runStorage(run: HeldRun, restore: RestoreRow, backup: BackupRow): Promise<void> {
+    const lent = await this.lent.take(run.id);
+    if (lent.isGone) throw identityGone();
     if (restore.target.mode === 'in-place') await this.safety.ensure(run, restore);
-    await this.finish(run, await this.storage.run(run, restore, backup));
+    await this.finish(run, await this.storage.run(run, restore, backup, lent.identities));
   }
 
-  private async requestOf(run: HeldRun, restore: RestoreRow, backup: BackupRow, target: RestoreTarget): Promise<RestoreRequest> {
+  private async requestOf(
+    run: HeldRun,
+    restore: RestoreRow,
+    backup: BackupRow,
+    target: RestoreTarget,
+    lent: readonly string[],
+  ): Promise<RestoreRequest> {
     const { selection, createRoles, continueOnErrors = false, jobs, keepPreviousHours } = restore.target;
     const fenced = (work: (trx: Trx) => Promise<void>) =>
       this.catalog.transaction(async (trx) => {
@@ -69,7 +81,7 @@ export class RestoreRunner implements RunHandler {
         await work(trx);
       });
     return {
-      ...(await this.planner.archiveOf(backup, run.signal)),
+      ...(await this.planner.archiveOf(backup, run.signal, lent)),
       runId: run.id,
       target,
       selection,
@@ -105,6 +117,7 @@ export class RestoreRunner implements RunHandler {
       await this.restores.complete(trx, run.id);
       await run.completed(trx);
     });
+    await this.lent.forget(run.id);
     await this.cache.invalidate(run.organizationId, ['restores']);
   }
 

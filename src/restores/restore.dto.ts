@@ -18,6 +18,7 @@ import {
   ValidateNested,
 } from 'class-validator';
 import { PagingDto } from '../common/http/paging.dto.js';
+import { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import { RunDto } from '../jobs/run.dto.js';
 import { RUN_STATUSES, type RunStatus } from '../jobs/run.js';
 import { RESTORE_MODES, type RestoreMode, RestoreModesDto } from '../sources/restore-modes.dto.js';
@@ -77,7 +78,7 @@ export class RestoreTargetDto {
 }
 
 /** What to restore, and where to. A part of a backup brings along what it needs: keys, indexes, sequences, types, policies, rights. */
-export class CreateRestoreDto {
+export class CreateRestoreDto extends LentIdentityDto {
   @IsDefined()
   @ValidateNested()
   @Type(() => RestoreTargetDto)

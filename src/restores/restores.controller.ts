@@ -10,6 +10,8 @@ import { goneSignal, sendEvents } from '../common/http/server-sent-events.js';
 import { hasEnded } from '../jobs/run.js';
 import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
+import { LendsIdentity, lentBy, LentIdentity } from '../keys/lent-identity.js';
+import { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import { CreateRestoreDto, ListRestoresDto, RestoreDto, RestorePlanDto } from './restore.dto.js';
 import { toRestore, toRestorePlan } from './restore-view.js';
 import { RestoresService } from './restores.service.js';
@@ -26,16 +28,18 @@ export class RestoresController {
   @Post('backups/:id/restore')
   @RequirePermissions('backup:restore')
   @RateLimit('strict')
+  @LendsIdentity()
   @Answers(RestoreDto, { or: RestorePlanDto, errors: [404, 409, 422] })
   async create(
     @Caller() caller: Identity,
     @Param('id') id: string,
     @Body() dto: CreateRestoreDto,
     @Query() { wait }: WaitDto,
+    @LentIdentity() headers: LentIdentityDto,
     @Req() request: Request,
   ): Promise<RestoreDto | RestorePlanDto> {
-    if (dto.dryRun) return toRestorePlan(await this.restores.plan(caller, id, dto));
-    const restore = await this.restores.create(caller, id, dto);
+    if (dto.dryRun) return toRestorePlan(await this.restores.plan(caller, id, dto, lentBy(dto, headers)));
+    const restore = await this.restores.create(caller, id, dto, lentBy(dto, headers));
     if (!wait) return toRestore(restore);
     await this.watcher.waitForEnd(caller.organizationId, 'restore', restore.id, wait, goneSignal(request));
     return toRestore(await this.restores.get(caller.organizationId, restore.id));

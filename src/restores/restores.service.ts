@@ -10,6 +10,8 @@ import { Page } from '../common/http/envelope.interceptor.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import type { RestorePlan } from '../engine/restore-plan.js';
 import { RunControl } from '../jobs/run-control.js';
+import { LentIdentities } from '../keys/lent-identities.js';
+import type { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import { KeptDatabases } from './kept-databases.js';
 import { RestorePlanner } from './restore-planner.js';
 import { RestoreTargets } from './restore-targets.js';
@@ -28,6 +30,7 @@ export class RestoresService {
     private readonly targets: RestoreTargets,
     private readonly planner: RestorePlanner,
     private readonly kept: KeptDatabases,
+    private readonly lent: LentIdentities,
     private readonly catalog: Catalog,
     private readonly runs: RunControl,
     private readonly changes: Changes,
@@ -47,19 +50,22 @@ export class RestoresService {
   }
 
   /** What a restore would do; changes nothing. */
-  async plan(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestorePlan> {
+  async plan(caller: Identity, backupId: string, dto: CreateRestoreDto, lends: LentIdentityDto): Promise<RestorePlan> {
     const backup = await this.restorable(caller, backupId, dto);
-    if (isOfStorage(dto)) return this.storage.plan(backup, dto);
-    return this.planner.plan(backup, await this.targets.of(backup, newTimedId('restore', new Date()), dto.target), dto);
+    const identities = await this.lent.requireFor(backup, lends);
+    if (isOfStorage(dto)) return this.storage.plan(backup, dto, identities);
+    const target = await this.targets.of(backup, newTimedId('restore', new Date()), dto.target);
+    return this.planner.plan(backup, target, dto, identities);
   }
 
   /** Looks at the target first, so that what can't work is refused at once; then queues the restore. */
-  async create(caller: Identity, backupId: string, dto: CreateRestoreDto): Promise<RestoreRow> {
+  async create(caller: Identity, backupId: string, dto: CreateRestoreDto, lends: LentIdentityDto): Promise<RestoreRow> {
     const backup = await this.restorable(caller, backupId, dto);
+    const identities = await this.lent.requireFor(backup, lends);
     const id = newTimedId('restore', new Date());
     const { column, sealedUrl } = isOfStorage(dto)
-      ? await this.storage.prepare(backup, id, dto)
-      : await this.prepare(backup, id, dto);
+      ? await this.storage.prepare(backup, id, dto, identities)
+      : await this.prepare(backup, id, dto, identities);
     const row = await this.catalog.transaction(async (trx) => {
       if (!(await this.runs.lock(trx, 'backup', backupId))) throw Errors.notFound('backup', backupId);
       const inserted = await this.restores.insert(trx, {
@@ -71,6 +77,7 @@ export class RestoresService {
         components: dto.components ?? ['database'],
         requestedBy: actorOf(caller),
       });
+      await this.lent.lend(trx, id, identities);
       await this.runs.enqueue(trx, 'restore', id);
       await this.changes.record(trx, caller, 'restore.created', id, { backupId, target: column });
       return inserted;
@@ -81,9 +88,9 @@ export class RestoresService {
   }
 
   /** @throws PRECONDITION_FAILED when it can't work */
-  private async prepare(backup: BackupRow, id: string, dto: CreateRestoreDto) {
+  private async prepare(backup: BackupRow, id: string, dto: CreateRestoreDto, identities: readonly string[]) {
     const target = await this.targets.of(backup, id, dto.target);
-    const { problems } = await this.planner.plan(backup, target, dto);
+    const { problems } = await this.planner.plan(backup, target, dto, identities);
     if (problems.length > 0) throw Errors.precondition(problems.join(' '));
     return this.targets.stored(id, target, dto);
   }

@@ -41,10 +41,10 @@ export class StorageRestores {
   ) {}
 
   /** What the restore would do; changes nothing. */
-  async plan(backup: BackupRow, dto: CreateRestoreDto): Promise<RestorePlan> {
+  async plan(backup: BackupRow, dto: CreateRestoreDto, lent: readonly string[]): Promise<RestorePlan> {
     const access = await this.targetOf(backup, dto);
     const signal = AbortSignal.timeout(LOOK_TIMEOUT_MS);
-    const archive = await this.planner.archiveOf(backup, signal);
+    const archive = await this.planner.archiveOf(backup, signal, lent);
     const { manifest, artifact } = await openStorageBackup(archive);
     // Without a key that opens it, nothing can be restored.
     await openTables(manifest, archive.identities);
@@ -89,8 +89,9 @@ export class StorageRestores {
     backup: BackupRow,
     restoreId: string,
     dto: CreateRestoreDto,
+    lent: readonly string[],
   ): Promise<{ column: RestoreTargetColumn; sealedUrl: string | null }> {
-    const { problems } = await this.plan(backup, dto);
+    const { problems } = await this.plan(backup, dto, lent);
     if (problems.length > 0) throw Errors.precondition(problems.join(' '));
     const { mode } = dto.target;
     const access = await this.targetOf(backup, dto);
@@ -111,14 +112,14 @@ export class StorageRestores {
     };
   }
 
-  async run(run: HeldRun, restore: RestoreRow, backup: BackupRow): Promise<RestoreOutcome> {
+  async run(run: HeldRun, restore: RestoreRow, backup: BackupRow, lent: readonly string[]): Promise<RestoreOutcome> {
     const { mode } = restore.target;
     const target =
       mode === 'url'
         ? this.sources.accessTo(JSON.parse(this.secrets.open(restore.sealed_target_url ?? '', urlOf(restore.id))))
         : await this.ownProject(backup);
     return restoreStorageBackup({
-      ...(await this.planner.archiveOf(backup, run.signal)),
+      ...(await this.planner.archiveOf(backup, run.signal, lent)),
       target,
       existing: mode === 'in-place' ? 'replace' : 'refuse',
       onProgress: (progress) => run.report(progress),

@@ -5,6 +5,9 @@ import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl, type PgConnection, type TlsMode, validateConnection } from '../engine/postgres/connection.js';
 import type { CreateSourceDto, SourceKind } from './source.dto.js';
 
+/** Stands where an adopted source's host is not known: nothing answers there. */
+export const UNKNOWN_HOST = 'unknown.invalid';
+
 const HOUR_MS = 3_600_000;
 const DEFAULT_ASSERTION_SECONDS = 30;
 
@@ -103,6 +106,7 @@ export function optionsOf(
     configPaths: input.configPaths ?? stored.configPaths,
     excludeSchemas: input.excludeSchemas ?? stored.excludeSchemas,
     excludeTables: input.excludeTables ?? stored.excludeTables,
+    recipients: input.recipients ?? stored.recipients ?? [],
     lockTimeoutMs: input.lockTimeoutMs ?? stored.lockTimeoutMs,
     statementTimeoutMs: input.statementTimeoutMs ?? stored.statementTimeoutMs,
     maxRunMs: input.maxRunMs ?? stored.maxRunMs,

@@ -20,6 +20,7 @@ export function toSource(row: SourceRow): SourceDto {
     configPaths: row.options.configPaths,
     excludeSchemas: row.options.excludeSchemas,
     excludeTables: row.options.excludeTables,
+    recipients: row.options.recipients ?? [],
     lockTimeoutMs: row.options.lockTimeoutMs,
     statementTimeoutMs: row.options.statementTimeoutMs,
     maxRunMs: row.options.maxRunMs,

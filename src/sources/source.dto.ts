@@ -1,3 +1,4 @@
+import { AGE_RECIPIENT } from '../keys/key.dto.js';
 import { ApiProperty, ApiPropertyOptional, PartialType } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import {
@@ -215,6 +216,13 @@ export class CreateSourceDto {
   @Length(1, 140, { each: true })
   excludeTables?: string[];
 
+  /** Age public keys that this source's backups are encrypted to, instead of the organization's; an empty list takes the organization's. */
+  @IsOptional()
+  @IsArray()
+  @ArrayMaxSize(20)
+  @Matches(AGE_RECIPIENT, { each: true, message: 'each of $property must be an age public key (age1…, 62 characters)' })
+  recipients?: string[];
+
   /** How long pg_dump waits for a table's lock, in milliseconds. */
   @IsOptional()
   @IsInt()
@@ -282,6 +290,7 @@ export class SourceDto {
   configPaths!: string[];
   excludeSchemas!: string[];
   excludeTables!: string[];
+  recipients!: string[];
   lockTimeoutMs!: number;
   statementTimeoutMs!: number;
   maxRunMs!: number;

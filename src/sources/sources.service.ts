@@ -15,6 +15,7 @@ import type { PgConnection } from '../engine/postgres/connection.js';
 import type { SupabaseAccess } from '../engine/supabase/storage-client.js';
 import { SecretBox } from '../keys/secret-box.js';
 import {
+  UNKNOWN_HOST,
   checkConfigPaths,
   connectionOf,
   DEFAULT_SOURCE_OPTIONS,
@@ -135,6 +136,12 @@ export class SourcesService {
 
   /** How to reach a source, with its password. */
   connectionOf(row: SourceRow): PgConnection {
+    if (row.host === UNKNOWN_HOST)
+      throw new EngineError(
+        'SOURCE_UNREACHABLE',
+        `The source "${row.name}" came from a manifest, which holds no credentials.`,
+        `Give it host, user and password by PUT /api/sources/${row.id}, or restore to a target of mode url.`,
+      );
     return {
       host: row.host,
       port: row.port,
@@ -213,7 +220,7 @@ export class SourcesService {
   }
 }
 
-function serviceKeyOf(sourceId: string): string {
+export function serviceKeyOf(sourceId: string): string {
   return `source:${sourceId}:service-role-key`;
 }
 

@@ -187,7 +187,7 @@ export class Health {
     if (await this.keysService.savedAt()) return well("The server's keys are confirmed to be kept elsewhere too.");
     return {
       status: 'degraded',
-      message: `Nobody has confirmed that the server's keys (${this.keys.keptIn}) are kept elsewhere too; without them no backup can be read. Save them, then POST /api/keys/confirm-saved.`,
+      message: `Nobody has confirmed that the server's keys (${this.keys.keptIn}) are kept elsewhere too; without them no backup can be read. Save GET /api/keys/recovery-kit, then POST /api/keys/confirm-saved.`,
     };
   }
 }

@@ -1,20 +1,19 @@
 import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common';
+import { BackupArchives } from '../backups/backup-archives.js';
 import { toBackup } from '../backups/backup-view.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import { CacheService } from '../common/cache/cache.service.js';
 import { Settings } from '../config/settings.js';
-import { BackupCopies } from '../destinations/backup-copies.js';
 import type { DrillOutcome } from '../engine/drill.js';
 import { sweepScratch } from '../engine/drill-scratch.js';
 import { sweepThrowawayClusters } from '../engine/postgres/cluster-folder.js';
 import { parsePostgresUrl, type PgConnection } from '../engine/postgres/connection.js';
 import { type Check, verifyBackup } from '../engine/verify.js';
-import { Installation } from '../installation/installation.js';
 import type { HeldRun } from '../jobs/held-run.js';
 import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-handler.js';
 import { durationMs } from '../jobs/run-view.js';
-import { ServerKeys } from '../keys/server-keys.js';
+import { identityGone, LentIdentities } from '../keys/lent-identities.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { toVerification } from './verification-view.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
@@ -29,34 +28,25 @@ export class VerificationRunner implements RunHandler, OnApplicationBootstrap {
     private readonly verifications: VerificationsRepository,
     private readonly backups: BackupsService,
     private readonly catalog: Catalog,
-    private readonly copies: BackupCopies,
-    private readonly keys: ServerKeys,
-    private readonly installation: Installation,
+    private readonly archives: BackupArchives,
+    private readonly lent: LentIdentities,
     private readonly cache: CacheService,
-    private readonly settings: Settings,
     private readonly sources: SourcesService,
+    private readonly settings: Settings,
   ) {}
 
   async run(run: HeldRun): Promise<void> {
     const verification = await this.row(run.id);
     const backup = await this.backups.get(verification.organization_id, verification.backup_id);
-    const copy = await this.copies.readable(backup, run.signal);
+    const lent = await this.lent.take(run.id);
+    if (lent.isGone) throw identityGone();
+    const { source, copy } = await this.archives.of(backup, run.signal, lent.identities);
     const { provenLevel, checks, failure, impossible, drill } = await verifyBackup({
+      ...source,
       runId: run.id,
-      programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
-      ids: {
-        installation: this.installation.id,
-        organization: backup.organization_id,
-        source: backup.source_id ?? '',
-        backup: backup.id,
-      },
       level: verification.requested_level,
       ...this.scratch(),
       assertions: await this.sources.assertionsOf(backup.organization_id, backup.source_id),
-      store: copy.store,
-      verifyingKeys: [this.keys.verifyingKeyPem],
-      identities: [this.keys.ageIdentity],
-      signal: run.signal,
       onProgress: (progress) => run.report(progress),
     });
     await this.catalog.transaction(async (trx) => {
@@ -71,6 +61,7 @@ export class VerificationRunner implements RunHandler, OnApplicationBootstrap {
         await run.completed(trx);
       }
     });
+    await this.lent.forget(run.id);
     await this.cache.invalidate(run.organizationId, ['verifications', 'backups']);
     // The checks and the verdict are written; the run itself ends as failed, with the cause.
     if (failure ?? impossible) throw failure ?? impossible;

@@ -1,5 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { IsInt, IsOptional, Max, Min } from 'class-validator';
+import { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import { RunDto } from '../jobs/run.dto.js';
 
 /** The highest level that this version proves. */
@@ -8,7 +9,7 @@ export const HIGHEST_LEVEL = 5;
 export const DEFAULT_LEVEL = 2;
 
 /** What to prove. */
-export class CreateVerificationDto {
+export class CreateVerificationDto extends LentIdentityDto {
   /** Proof level: 0 stored, 1 intact (every stored byte is read and hashed), 2 readable (decrypted and parsed to the last byte, every table equals the manifest), 3 restorable (really restored into a throwaway PostgreSQL), 4 equal (rows, sequences, large objects and schema of what was restored), 5 asserted (the source's own SQL assertions hold in it). */
   @IsOptional()
   @IsInt()

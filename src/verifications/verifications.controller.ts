@@ -9,6 +9,8 @@ import { RateLimit } from '../common/http/rate-limit.js';
 import { goneSignal } from '../common/http/server-sent-events.js';
 import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
+import { LendsIdentity, lentBy, LentIdentity } from '../keys/lent-identity.js';
+import { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import { Certificates } from './certificates.js';
 import { CertificateDto, CreateVerificationDto, VerificationDto } from './verification.dto.js';
 import { toVerification } from './verification-view.js';
@@ -28,15 +30,17 @@ export class VerificationsController {
   @Post('backups/:id/verify')
   @RequirePermissions('backup:verify')
   @RateLimit('strict')
+  @LendsIdentity()
   @Answers(VerificationDto, { errors: [404, 409, 422] })
   async create(
     @Caller() caller: Identity,
     @Param('id') id: string,
     @Body() dto: CreateVerificationDto,
     @Query() { wait }: WaitDto,
+    @LentIdentity() headers: LentIdentityDto,
     @Req() request: Request,
   ): Promise<VerificationDto> {
-    const verification = await this.verifications.create(caller, id, dto);
+    const verification = await this.verifications.create(caller, id, dto, lentBy(dto, headers));
     if (!wait) return toVerification(verification);
     await this.watcher.waitForEnd(caller.organizationId, 'verification', verification.id, wait, goneSignal(request));
     return toVerification(await this.verifications.get(caller.organizationId, verification.id));

@@ -8,7 +8,9 @@ import { Errors } from '../common/errors.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import { RunControl } from '../jobs/run-control.js';
-import { ServerKeys } from '../keys/server-keys.js';
+import { Keyring } from '../keys/keyring.js';
+import { LentIdentities } from '../keys/lent-identities.js';
+import type { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { type CreateVerificationDto, DEFAULT_LEVEL, HIGHEST_LEVEL } from './verification.dto.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
@@ -23,7 +25,8 @@ export class VerificationsService {
     private readonly backups: BackupsService,
     private readonly catalog: Catalog,
     private readonly runs: RunControl,
-    private readonly keys: ServerKeys,
+    private readonly keyring: Keyring,
+    private readonly lent: LentIdentities,
     private readonly changes: Changes,
     private readonly sources: SourcesService,
   ) {}
@@ -43,7 +46,7 @@ export class VerificationsService {
       id,
       organizationId,
       backupId,
-      level: await this.reachable(trx, backupId, level),
+      level: await this.reachable(trx, organizationId, backupId, level),
       requestedBy: SYSTEM_ACTOR,
     });
     await this.runs.enqueue(trx, 'verification', id);
@@ -51,8 +54,8 @@ export class VerificationsService {
   }
 
   /** What can be proven of what is wished for: decryption needs a key, and level 5 assertions. */
-  private async reachable(trx: Trx, backupId: string, level: number): Promise<number> {
-    if (!this.keys.holdsIdentity) return Math.min(level, 1);
+  private async reachable(trx: Trx, organizationId: string, backupId: string, level: number): Promise<number> {
+    if (!(await this.keyring.canOpen(await this.backups.get(organizationId, backupId, trx), trx))) return Math.min(level, 1);
     if (level < HIGHEST_LEVEL) return level;
     return (await this.verifications.hasAssertions(trx, backupId)) ? HIGHEST_LEVEL : HIGHEST_LEVEL - 1;
   }
@@ -62,16 +65,16 @@ export class VerificationsService {
     return this.runs.queued('verification', id);
   }
 
-  async create(caller: Identity, backupId: string, dto: CreateVerificationDto): Promise<VerificationRow> {
+  /** @param lends what the request lends, for levels that decrypt */
+  async create(caller: Identity, backupId: string, dto: CreateVerificationDto, lends: LentIdentityDto): Promise<VerificationRow> {
     const backup = await this.backups.get(caller.organizationId, backupId);
     if (backup.status !== 'completed')
       throw Errors.conflict(`The backup is ${backup.status}; only completed ones can be verified.`);
     refuseExternal(backup);
-    const level = dto.level ?? (this.keys.holdsIdentity ? DEFAULT_LEVEL : 1);
-    if (level >= 2 && !this.keys.holdsIdentity)
-      throw Errors.precondition(
-        'Level 2 and above decrypt the backup, and the server holds no key that can (BACKUP_RECIPIENTS names only keys of yours). Ask for level 1.',
-      );
+    const opens = lends.identity !== undefined || lends.passphrase !== undefined || (await this.keyring.canOpen(backup));
+    const level = dto.level ?? (opens ? DEFAULT_LEVEL : 1);
+    // Below, nothing is decrypted.
+    const identities = level >= 2 ? await this.lent.requireFor(backup, lends) : [];
     if (level >= HIGHEST_LEVEL && (await this.sources.assertionsOf(caller.organizationId, backup.source_id)).length === 0)
       throw Errors.precondition(
         'Level 5 runs the assertions of the source, and it declares none. Add `assertions` to it (PUT /api/sources/:id), or ask for level 4.',
@@ -86,6 +89,7 @@ export class VerificationsService {
         level,
         requestedBy: actorOf(caller),
       });
+      await this.lent.lend(trx, id, identities);
       await this.runs.enqueue(trx, 'verification', id);
       await this.changes.record(trx, caller, 'verification.created', id, { backupId, level });
       return inserted;

@@ -51,7 +51,7 @@ async function open(dataDir: string) {
   const copies = new BackupCopies(catalog, stores);
   const audit = new AuditService(catalog);
   const outbox = new Outbox(new OutboxRepository(catalog), catalog, new CatalogSignals(catalog));
-  const manifests = new ManifestImport(catalog, backups, keys, outbox);
+  const manifests = new ManifestImport(catalog, backups, keys, outbox, copies);
   const catchUp = new CatalogCatchUp(catalog, stores, copies, keys, installation, manifests, audit);
   await catchUp.onModuleInit();
   return { catalog, start, rebuild, installation };

@@ -10,6 +10,7 @@ import {
 import { Reflector } from '@nestjs/core';
 import type { Request, Response } from 'express';
 import { mergeMap, type Observable, of } from 'rxjs';
+import { lendsIdentity } from '../../keys/lent-identity.js';
 import { cacheKeys, type CacheTopic, type CacheTtl } from './cache-keys.js';
 import { Page } from '../http/envelope.interceptor.js';
 import { CacheService } from './cache.service.js';
@@ -45,7 +46,8 @@ export class CachedReadInterceptor implements NestInterceptor {
       .switchToHttp()
       .getRequest<Request & { identity?: { organizationId: string; permissions: Iterable<string> } }>();
     const { identity } = request;
-    if (!options || !identity || request.method !== 'GET') return next.handle();
+    // What a lent key opens is for its owner alone.
+    if (!options || !identity || request.method !== 'GET' || lendsIdentity(request.headers)) return next.handle();
     const { organizationId } = identity;
     const key = cacheKeys.answer(
       organizationId,

@@ -2,9 +2,11 @@
 export const REDACTED_PATHS = [
   'req.headers.authorization',
   'req.headers["x-api-key"]',
+  'req.headers["x-age-identity"]',
+  'req.headers["x-age-passphrase"]',
   'req.headers.cookie',
   'res.headers["set-cookie"]',
-  ...['password', 'secret', 'key', 'token', 'url', 'identity', 'connectionString'].flatMap((name) => [
+  ...['password', 'secret', 'key', 'token', 'url', 'identity', 'passphrase', 'kit', 'connectionString'].flatMap((name) => [
     name,
     `*.${name}`,
     `*.*.${name}`,

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { type Readable, Transform } from 'node:stream';
-import { loadManifest } from '../artifact/load-manifest.js';
+import { loadManifest, type ManifestTrust } from '../artifact/load-manifest.js';
 import { EngineError } from '../errors.js';
 import type { ArtifactStore } from './artifact-store.js';
 import { backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './layout.js';
@@ -9,11 +9,10 @@ import { readAll } from './read-all.js';
 const MANIFEST_MAX_BYTES = 256 * 1024 * 1024;
 
 /** A backup at one destination that is to lie at another too. */
-export interface CopyRequest {
+export interface CopyRequest extends ManifestTrust {
   ids: BackupIds;
   from: ArtifactStore;
   to: ArtifactStore;
-  verifyingKeys: readonly string[];
   signal: AbortSignal;
 }
 
@@ -22,9 +21,10 @@ export interface CopyRequest {
  * manifest, which is written last and read back. What is there already and has its size is written anew: it may be damaged.
  * @throws EngineError ARTIFACT_CORRUPT when the copy that is read is damaged, and what the stores throw
  */
-export async function copyBackup({ ids, from, to, verifyingKeys, signal }: CopyRequest): Promise<void> {
+export async function copyBackup(request: CopyRequest): Promise<void> {
+  const { ids, from, to, signal } = request;
   const prefix = backupPrefix(ids);
-  const { manifest, sha256 } = await loadManifest(from, prefix, verifyingKeys, ids, signal);
+  const { manifest, sha256 } = await loadManifest(from, prefix, request, ids, signal);
   await to.remove(objectKey(prefix, MANIFEST_NAME), { signal });
   await to.removeTree(prefix, { signal });
   for (const artifact of manifest.artifacts) {
@@ -43,7 +43,7 @@ export async function copyBackup({ ids, from, to, verifyingKeys, signal }: CopyR
     const content = await readAll(from, objectKey(prefix, name), MANIFEST_MAX_BYTES, signal);
     await to.write(objectKey(prefix, name), [content], { signal, overwrite: true });
   }
-  const read = await loadManifest(to, prefix, verifyingKeys, ids, signal);
+  const read = await loadManifest(to, prefix, request, ids, signal);
   if (read.sha256 === sha256) return;
   throw new EngineError(
     'STORE_FAILED',

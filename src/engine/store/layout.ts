@@ -28,6 +28,19 @@ export function backupPrefix({ installation, organization, source, backup }: Bac
   return joined(installation, organization, source, backup);
 }
 
+/** The ids that a backup's folder is named by. @throws EngineError STORE_FAILED when it is none */
+export function idsOfPrefix(prefix: string): BackupIds {
+  const parsed = parseKey(`${prefix}/${MANIFEST_NAME}`);
+  if (parsed === null || parsed.attempt !== null) throw refused(prefix);
+  const { installation, organization, source, backup } = parsed;
+  return { installation, organization, source, backup };
+}
+
+/** Where an installation's own settings are saved. @throws EngineError STORE_FAILED */
+export function catalogPrefix(installation: string): string {
+  return joined(installation, 'catalog');
+}
+
 /** The folder of one source, where all its backups lie. @throws EngineError STORE_FAILED */
 export function sourcePrefix({ installation, organization, source }: Omit<BackupIds, 'backup'>): string {
   return joined(installation, organization, source);
