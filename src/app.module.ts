@@ -30,6 +30,7 @@ import { OrganizationsModule } from './organizations/organizations.module.js';
 import { OutboxModule } from './outbox/outbox.module.js';
 import { NotificationsModule } from './notifications/notifications.module.js';
 import { ReportsModule } from './reports/reports.module.js';
+import { RecoveryModule } from './recovery/recovery.module.js';
 import { RetentionModule } from './retention/retention.module.js';
 import { RestoresModule } from './restores/restores.module.js';
 import { SchedulesModule } from './schedules/schedules.module.js';
@@ -69,6 +70,7 @@ export class AppModule {
         OrganizationsModule,
         OutboxModule,
         JobsModule,
+        RecoveryModule,
         DestinationsModule,
         SourcesModule,
         NotificationsModule,

@@ -47,6 +47,8 @@ export abstract class Settings {
   abstract readonly allowUnixSockets: boolean;
   /** `WORKER_CONCURRENCY`: runs of each kind at the same time in this process. */
   abstract readonly workerConcurrency: number;
+  /** `CATALOG_BACKUPS`: save the server's own settings to every destination, daily and after changes. */
+  abstract readonly catalogBackups: boolean;
   /** `TRASH_DAYS`: days that a deleted backup stays restorable. */
   abstract readonly trashDays: number;
   /** `VERIFY_SAMPLE_PERCENT`: share of the old backups that is verified each day; 0 leaves that out. */
@@ -120,6 +122,7 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     configRoots: absolutePaths(read),
     allowUnixSockets: read.boolean('ALLOW_UNIX_SOCKETS', false),
     workerConcurrency: read.integer('WORKER_CONCURRENCY', 2, 1, 64),
+    catalogBackups: read.boolean('CATALOG_BACKUPS', true),
     trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
     verifySamplePercent: read.integer('VERIFY_SAMPLE_PERCENT', 1, 0, 100),
     drillDatabaseUrl: read.postgresUrl('DRILL_DATABASE_URL'),

@@ -50,6 +50,9 @@ const RESTORE = (world: RouteWorld) => world.restore;
 export const ROUTE_EXPECTATIONS: Record<string, Expectation> = {
   'GET /api/keys': {},
   'POST /api/keys/confirm-saved': {},
+  'POST /api/keys': { call: () => ({ body: { scope: 'organization' } }) },
+  'GET /api/keys/recovery-kit': {},
+  'POST /api/keys/recovery-kit': {},
 
   'GET /api/audit': {},
   'GET /api/audit/export': {},
@@ -101,6 +104,7 @@ export const ROUTE_EXPECTATIONS: Record<string, Expectation> = {
   'PUT /api/destinations/{id}': idOf((world) => world.destination, { body: { isDefault: false } }),
   'DELETE /api/destinations/{id}': idOf((world) => world.folder()),
   'POST /api/destinations/{id}/test': idOf((world) => world.destination),
+  'POST /api/destinations/{id}/adopt': idOf((world) => world.destination, { body: {} }),
 
   'GET /api/sources': {},
   'POST /api/sources': bodyOf((world) => ({ name: world.name(), url: 'postgresql://a:b@db.example.org/x' })),

@@ -36,7 +36,7 @@ export class ServerProcess {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const server = new ServerProcess(child, dataDir);
-    await until(() => /listens on http|works on queued/.test(server.output) || child.exitCode !== null, 60_000);
+    await until(() => /listens on http|works on queued/.test(server.output) || child.exitCode !== null, 180_000);
     if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}: ${server.output}`);
     return server;
   }

@@ -116,6 +116,7 @@ export function serverEnvironment(dataDir: string, env: NodeJS.ProcessEnv = {}):
     RATE_LIMIT_STRICT: '0',
     RATE_LIMIT_LENIENT: '0',
     SHUTDOWN_GRACE_SECONDS: '1',
+    CATALOG_BACKUPS: 'false',
     ...env,
     DATA_DIR: dataDir,
   };
