@@ -42,11 +42,7 @@ export class Keyring {
    * whoever comes by another's artifacts could have them decrypted under a manifest of their own making.
    * @param lent age secrets that came with the request
    */
-  async forBackup(
-    backup: KeyedBackup,
-    lent: readonly string[] = [],
-    db: Db | Trx = this.catalog.db,
-  ): Promise<OpeningKeys> {
+  async forBackup(backup: KeyedBackup, lent: readonly string[] = [], db: Db | Trx = this.catalog.db): Promise<OpeningKeys> {
     await this.keys.refresh();
     const rows = await this.rows(backup.organization_id, db);
     const isServers = backup.key_scope === 'server';

@@ -83,7 +83,9 @@ describe('a backup that the server holds no key of', () => {
       .values({ run_id: id, sealed: Buffer.from('sealed to a key that is gone').toString('base64') })
       .execute();
     await db.updateTable('verifications').set({ status: 'queued', finished_at: null }).where('id', '=', id).execute();
-    await server.current.running.app.get(RunControl).queued('verification', id);
+    const runs = server.current.running.app.get(RunControl);
+    await server.current.foundation.catalog.transaction((trx) => runs.enqueue(trx, 'verification', id));
+    await runs.queued('verification', id);
     expect(await ended(server.current, id)).toMatchObject({ status: 'failed', error: { code: 'KEY_UNAVAILABLE' } });
   });
 });
