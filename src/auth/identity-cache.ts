@@ -31,13 +31,19 @@ export class IdentityCache implements OnModuleInit {
     );
   }
 
+  /** Who was found to stand behind these credentials a moment ago. */
+  peek(key: string): Principal | undefined {
+    const kept = this.kept.get(key);
+    return kept && kept.expiresAt > Date.now() ? kept.principal : undefined;
+  }
+
   /** The kept principal, or the one that `look` finds now. @param key says the scheme and the credentials' hash, never the credentials */
   async getOrFind(
     key: string,
     look: () => Promise<(Principal & { expiresAt?: Date | null }) | undefined>,
   ): Promise<Principal | undefined> {
-    const kept = this.kept.get(key);
-    if (kept && kept.expiresAt > Date.now()) return kept.principal;
+    const kept = this.peek(key);
+    if (kept) return kept;
     const { generation } = this;
     const found = await look();
     if (!found) return undefined;

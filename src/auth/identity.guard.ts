@@ -9,7 +9,10 @@ import { API_KEY_STRATEGY } from './api-key.strategy.js';
 import { actorOf, type IdentifiedRequest, type Principal } from './identity.js';
 import { chooseOrganization } from './organization-choice.js';
 import { ApiError } from '../common/errors.js';
-import { SESSION_STRATEGY } from './session.strategy.js';
+import { bearerToken } from './bearer-token.js';
+import { hashApiKey } from './api-key.js';
+import { IdentityCache } from './identity-cache.js';
+import { hashToken, SESSION_STRATEGY } from './session.strategy.js';
 import { AUTHJS_STRATEGY } from './tokens/authjs.strategy.js';
 import { JWT_STRATEGY } from './tokens/jwt.strategy.js';
 
@@ -27,6 +30,7 @@ export class IdentityGuard extends AuthGuard(STRATEGIES) {
   constructor(
     private readonly accounts: AccountsRepository,
     private readonly reflector: Reflector,
+    private readonly cache: IdentityCache,
   ) {
     super();
   }
@@ -36,7 +40,11 @@ export class IdentityGuard extends AuthGuard(STRATEGIES) {
     const { headers } = request;
     // An empty header counts as none.
     if (!present(headers['x-api-key']) && !present(headers.authorization)) return true;
-    await super.canActivate(context);
+    // What was checked a moment ago, and not changed since, is not handed to passport again.
+    const key = cacheKeyOf(request);
+    const kept = key === undefined ? undefined : this.cache.peek(key);
+    if (kept) request.user = kept;
+    else await super.canActivate(context);
     const principal = request.user;
     if (!principal) {
       request.identityRefusal ??=
@@ -69,6 +77,15 @@ export class IdentityGuard extends AuthGuard(STRATEGIES) {
     const wanted = inPath ? request.params['id'] : request.headers['x-organization'];
     return typeof wanted === 'string' && wanted.trim() !== '' ? wanted.trim() : undefined;
   }
+}
+
+/** What the strategies keep these credentials under. */
+function cacheKeyOf(request: Request): string | undefined {
+  const key = request.headers['x-api-key'];
+  if (typeof key === 'string' && key.trim() !== '') return `api-key:${hashApiKey(key).toString('base64')}`;
+  const token = bearerToken(request);
+  if (token === undefined) return undefined;
+  return `${token.startsWith('bss_') ? 'session' : 'jwt'}:${hashToken(token).toString('base64')}`;
 }
 
 function present(header: string | string[] | undefined): boolean {

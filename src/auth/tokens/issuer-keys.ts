@@ -2,6 +2,7 @@ import { Injectable, Logger } from '@nestjs/common';
 import { createPublicKey, createSecretKey, type JsonWebKey, type KeyObject } from 'node:crypto';
 import { Errors } from '../../common/errors.js';
 import { OutboundHttp } from '../../common/outbound/outbound-http.js';
+import { IdentityCache } from '../identity-cache.js';
 import type { IssuerSettings } from '../../config/issuer-settings.js';
 
 const FRESH_MS = 10 * 60_000;
@@ -35,7 +36,10 @@ export class IssuerKeys {
   private readonly logger = new Logger('auth');
   private readonly known = new Map<string, Known>();
 
-  constructor(private readonly http: OutboundHttp) {}
+  constructor(
+    private readonly http: OutboundHttp,
+    private readonly cache: IdentityCache,
+  ) {}
 
   /**
    * The key that a token must be signed with.
@@ -66,7 +70,10 @@ export class IssuerKeys {
     known.triedAt = now;
     known.looking ??= this.fetch(issuer, now).finally(() => (known.looking = undefined));
     try {
-      known.set = await known.looking;
+      const fresh = await known.looking;
+      // Tokens of a key that the issuer has taken back count no longer.
+      if (known.set?.keys.some(({ kid }) => !fresh.keys.some((each) => each.kid === kid))) this.cache.forget();
+      known.set = fresh;
     } catch (cause) {
       this.logger.warn({ event: 'issuer.unreachable', issuer: issuer.issuer, err: cause }, 'issuer.unreachable');
       if (!canWait) throw down(issuer, cause);
