@@ -1,6 +1,7 @@
 /**
  * Measures backups and restores against the plain programs: `npm run bench`, or `npm run bench -- --gb 4 --runs 5`.
  * Both sides run by turns, so that whatever else the machine does meets both; the medians are compared.
+ * `npm run bench -- --destinations` compares two destinations with one, and measures the memory that a slow one takes.
  * `npm run bench -- --schedules 10000` measures instead how soon three servers queue that many backups of the same moment, one of them
  * being killed in the middle. docs/BENCHMARKS.md says what each line means.
  */
@@ -16,6 +17,7 @@ import { runEngineProcess } from './bench/engine-process.mjs';
 import { median } from './bench/measure.mjs';
 import { engineRun, parallelRestore, plainArchive, plainBackup, plainRestore, run } from './bench/runs.mjs';
 import { serverRun } from './bench/server.mjs';
+import { startSlowBucket } from './bench/slow-bucket.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -26,6 +28,7 @@ const { values: options } = parseArgs({
     dist: { type: 'string' },
     'engine-process': { type: 'string' },
     schedules: { type: 'string' },
+    destinations: { type: 'boolean', default: false },
   },
 });
 
@@ -33,6 +36,8 @@ const MB = 1e6;
 const LEAST_RATIO = 0.8;
 const MOST_RESTORE_RATIO = 1.1;
 const MOST_GROWTH = 150 * MB;
+const MOST_FOR_TWO = 1.2;
+const SLOW = 1 * MB;
 const say = (line = '') => process.stdout.write(`${line}\n`);
 const shown = (value, digits = 2) => value.toFixed(digits);
 
@@ -73,7 +78,7 @@ async function bench() {
     );
     const context = { cluster, dist, folder, programs, gigabytes };
     await makeDatabase(context);
-    return await compare(context, runs);
+    return options.destinations ? await compareDestinations(context, runs) : await compare(context, runs);
   } finally {
     await cluster.stop();
     await rm(folder, { recursive: true, force: true });
@@ -130,6 +135,37 @@ async function compare(context, runs) {
   const good = ratio >= LEAST_RATIO && growth < MOST_GROWTH && server.grownBytes < MOST_GROWTH;
   say(good ? 'Within the limits.' : 'NOT within the limits.');
   return good ? 0 : 1;
+}
+
+/** One dump to one destination and to two, by turns; and to one that takes 1 MB a second, for its memory. */
+async function compareDestinations(context, runs) {
+  const { dist, folder } = context;
+  const { generateAgeKeyPair, generateSigningKeyPair } = await import(new URL('engine/artifact/keys.js', dist));
+  const keys = { age: await generateAgeKeyPair(), signing: generateSigningKeyPair() };
+  const [first, second] = [{ folder: join(folder, 'first') }, { folder: join(folder, 'second') }];
+  const [one, two] = [[], []];
+  for (let index = 0; index < runs; index++) {
+    one.push(await engineRun(dist, { ...backupJob(context, keys, `one${index}`), destinations: [first] }));
+    two.push(await engineRun(dist, { ...backupJob(context, keys, `two${index}`), destinations: [first, second] }));
+  }
+  const seconds = (all) => median(all.map((each) => each.seconds));
+  const ratio = seconds(two) / seconds(one);
+  say(`one destination             ${shown(seconds(one), 1)} s   [${spread(one)}]`);
+  say(`two destinations            ${shown(seconds(two), 1)} s   [${spread(two)}]`);
+  say(`ratio of time               ${shown(ratio)}   (at most ${MOST_FOR_TWO})`);
+  const bucket = await startSlowBucket(SLOW);
+  try {
+    const job = { ...backupJob(context, keys, 'slow'), destinations: [{ bucket: bucket.config }], stageOnly: true };
+    const slow = await engineRun(dist, job);
+    say(
+      `a bucket at 1 MB/s          ${shown(slow.seconds, 0)} s for ${shown(slow.storedBytes / MB, 0)} MB, memory ${shown(slow.grownBytes / MB, 0)} MB over idle   (below ${MOST_GROWTH / MB} MB)`,
+    );
+    const good = ratio <= MOST_FOR_TWO && slow.grownBytes < MOST_GROWTH;
+    say(good ? 'Within the limits.' : 'NOT within the limits.');
+    return good ? 0 : 1;
+  } finally {
+    await bucket.stop();
+  }
 }
 
 function spread(all) {

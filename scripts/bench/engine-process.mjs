@@ -12,6 +12,7 @@ export async function runEngineProcess(dist) {
   const { restoreBackup } = await import(new URL('engine/restore.js', dist));
   const { LocalStore } = await import(new URL('engine/store/local-store.js', dist));
   const store = new LocalStore(job.folder);
+  const { TeeStore } = await import(new URL('engine/store/tee-store.js', dist));
   const { signal } = new AbortController();
   const idleBytes = residentBytes();
   const peak = peakMemory();
@@ -28,10 +29,21 @@ export async function runEngineProcess(dist) {
   process.stdout.write(JSON.stringify({ ...measured, ...answer }));
 
   async function backUp(request) {
-    const staged = await stageBackup({ ...request, store, signal, onProgress: () => {} });
-    await commitBackup(staged, store, [job.publicKeyPem], signal);
+    const members = job.destinations ? await destinations() : [{ id: 'local', store }];
+    const tee = new TeeStore(members, members.length);
+    const staged = await stageBackup({ ...request, store: tee, signal, onProgress: () => {} });
+    if (!job.stageOnly)
+      await Promise.all(members.map((member) => commitBackup(staged, member.store, [job.publicKeyPem], signal)));
     const [artifact] = staged.manifest.artifacts;
     return { ids: staged.ids, plainBytes: artifact.plainBytes, storedBytes: artifact.storedBytes };
+  }
+
+  async function destinations() {
+    const { S3Store } = await import(new URL('engine/store/s3-store.js', dist));
+    return job.destinations.map(({ folder, bucket }, index) => ({
+      id: String(index),
+      store: bucket ? new S3Store(bucket) : new LocalStore(folder),
+    }));
   }
 
   async function restore(request) {

@@ -21,6 +21,7 @@ import { ArtifactStore, type Abortable, type ReadOptions, type StoredObject, typ
 import { objectExists, objectMissing } from './local-errors.js';
 import { assertKey, isKey, normalizePrefix } from './object-key.js';
 import { readAll } from './read-all.js';
+import { type OpenedObject, resumingRead } from './resuming-read.js';
 import { isMissing, isTaken, statusOf, toS3Error } from './s3-errors.js';
 import { partBytes, type S3Config } from './s3-config.js';
 import { copyInParts, S3Upload } from './s3-upload.js';
@@ -28,7 +29,6 @@ import { copyInParts, S3Upload } from './s3-upload.js';
 /** Above it one call can't copy an object. */
 const MOST_COPIED_AT_ONCE = 5 * 1024 ** 3;
 const REMOVED_AT_ONCE = 8;
-const READ_RESUMES = 5;
 
 /** Objects in an S3-compatible bucket. There is no rename: an object is copied inside the store, and then its old key removed. */
 export class S3Store extends ArtifactStore {
@@ -99,7 +99,11 @@ export class S3Store extends ArtifactStore {
     signal?.throwIfAborted();
     if (start < 0 || (end !== undefined && end < start)) throw new RangeError(`A range from ${start} to ${end} is none.`);
     const first = await this.open(key, start, end, undefined, signal);
-    const stream = Readable.from(first === null ? [] : this.resuming(key, first, start, end, signal), { objectMode: false });
+    const explain = (error: unknown) => toS3Error(error, 'read', key, this.where);
+    // The rest has to be of the same object.
+    const open = (position: number) => this.open(key, position, end, first?.version, signal);
+    const content = first === null ? [] : resumingRead({ first, start, open, explain, signal });
+    const stream = Readable.from(content, { objectMode: false });
     stream.on('error', () => {});
     destroyOnAbort(stream, signal);
     return stream;
@@ -265,54 +269,30 @@ export class S3Store extends ArtifactStore {
   }
 
   /** @returns null when the range begins past the end */
-  private async open(key: string, start: number, end: number | undefined, etag: string | undefined, signal?: AbortSignal) {
-    const whole = start === 0 && end === undefined;
-    return this.explained('read', key, signal, () =>
-      this.client
-        .send(
-          new GetObjectCommand({
-            Bucket: this.config.bucket,
-            Key: this.root + key,
-            ...(whole ? {} : { Range: `bytes=${start}-${end ?? ''}` }),
-            ...(etag === undefined ? {} : { IfMatch: etag }),
-          }),
-          sent(signal),
-        )
-        .catch((error: unknown) => {
-          if (statusOf(error) === 416) return null;
-          if (isMissing(error)) throw objectMissing(key, this.where);
-          throw error;
-        }),
-    );
-  }
-
-  /** Reads on where an answer was cut, as long as it is the same object; gives up after a few cuts without a byte between. */
-  private async *resuming(
+  private async open(
     key: string,
-    first: NonNullable<Awaited<ReturnType<S3Store['open']>>>,
     start: number,
     end: number | undefined,
+    etag: string | undefined,
     signal?: AbortSignal,
-  ): AsyncGenerator<Buffer> {
-    let [answer, position, cuts] = [first as typeof first | null, start, 0];
-    const last = start + (first.ContentLength ?? 0);
-    while (answer !== null) {
+  ): Promise<OpenedObject | null> {
+    const whole = start === 0 && end === undefined;
+    const command = new GetObjectCommand({
+      Bucket: this.config.bucket,
+      Key: this.root + key,
+      ...(whole ? {} : { Range: `bytes=${start}-${end ?? ''}` }),
+      ...(etag === undefined ? {} : { IfMatch: etag }),
+    });
+    return this.explained('read', key, signal, async () => {
       try {
-        for await (const chunk of answer.Body as AsyncIterable<Buffer>) {
-          position += chunk.length;
-          cuts = 0;
-          yield chunk;
-        }
-        if (position >= last) return;
-        throw new Error('The answer ended before its length.');
+        const { Body, ContentLength, ETag } = await this.client.send(command, sent(signal));
+        return { body: Body as Readable, bytes: ContentLength ?? 0, version: ETag };
       } catch (error) {
-        if (signal?.aborted) throw abortReason(signal);
-        cuts += 1;
-        if (cuts > READ_RESUMES) throw toS3Error(error, 'read', key, this.where);
+        if (statusOf(error) === 416) return null;
+        if (isMissing(error)) throw objectMissing(key, this.where);
+        throw error;
       }
-      answer = await this.open(key, position, end, first.ETag, signal);
-    }
-    throw toS3Error({ name: 'the object is shorter than it was' }, 'read', key, this.where);
+    });
   }
 
   private async explained<T>(action: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
