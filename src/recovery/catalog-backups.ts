@@ -37,6 +37,7 @@ export class CatalogBackups implements OnApplicationBootstrap, OnModuleDestroy {
   private readonly saved = new Map<string, string>();
   private busy: Promise<void> = Promise.resolve();
   private stopListening: (() => void) | undefined;
+  private readonly stopped = new AbortController();
 
   constructor(
     private readonly catalog: Catalog,
@@ -61,6 +62,8 @@ export class CatalogBackups implements OnApplicationBootstrap, OnModuleDestroy {
   async onModuleDestroy(): Promise<void> {
     this.stopListening?.();
     clearTimeout(this.timer);
+    // A destination that hangs must not hold the server up.
+    this.stopped.abort();
     await this.busy;
   }
 
@@ -97,7 +100,8 @@ export class CatalogBackups implements OnApplicationBootstrap, OnModuleDestroy {
   /** The local folder belongs to all; any other destination gets what its organization owns. */
   private saveAll(evenIfFresh: boolean, destination: OpenDestination, organizationId: string | undefined): Promise<void> {
     return this.attempt(destination.id, async () => {
-      const signal = AbortSignal.timeout(TIMEOUT_MS);
+      const signal = AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), this.stopped.signal]);
+      signal.throwIfAborted();
       const now = new Date();
       const content = await this.content.of(organizationId, now);
       const hash = createHash('sha256').update(JSON.stringify(content.organizations)).digest('hex');
