@@ -1,12 +1,19 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import type { SourceDto } from '../../src/sources/source.dto.js';
 import { Sampling } from '../../src/verifications/sampling.js';
 import type { CertificateDto } from '../../src/verifications/verification.dto.js';
+import { blocksOf } from '../support/documented.js';
 import { usePostgres } from '../support/postgres.js';
 import { backUp, good, type Run, verify } from '../support/runs.js';
-import { TestServer, urlOf, useServer } from '../support/server.js';
+import { OWNER_KEY, TestServer, urlOf, useServer } from '../support/server.js';
 
+const run = promisify(execFile);
 const postgres = usePostgres();
 const server = useServer();
 /** A drill needs a user of its own for the server that it starts, which only root can give. */
@@ -26,6 +33,26 @@ beforeAll(async () => {
   await good(server.current.api('POST', '/api/sources', { name: 'shop', url }));
   backup = await backUp(server.current);
 });
+
+/** Checks a certificate by the documented commands, and that they tell when it was changed. */
+async function checkOffline(verification: string): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'certificate-'));
+  try {
+    const keys = await good(server.current.api<{ signingPublicKey: string }>('GET', '/api/keys'));
+    await writeFile(join(folder, 'signing.pub'), keys.signingPublicKey);
+    const [commands] = (await blocksOf('PROOF.md')).filter(({ text }) => text.includes('pkeyutl'));
+    const env = { PATH: process.env['PATH'], BASE: server.current.url, KEY: OWNER_KEY, VERIFICATION: verification };
+    const shell = (script: string) => run('bash', ['-euo', 'pipefail', '-c', script], { cwd: folder, env });
+    expect((await shell(commands!.text)).stdout).toContain('Signature Verified Successfully');
+    const certificate = join(folder, 'certificate.json');
+    await writeFile(certificate, (await readFile(certificate, 'utf8')).replace('"provenLevel":5', '"provenLevel":4'));
+    await expect(shell(commands!.text.split('\n').at(-2)!)).rejects.toMatchObject({
+      stdout: expect.stringContaining('Signature Verification Failure'),
+    });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
 
 ofRoot('level 5', () => {
   it('can only be asked for where the source says what must hold', async () => {
@@ -83,6 +110,7 @@ ofRoot('level 5', () => {
       proofLevel: 5,
       broken: false,
     });
+    await checkOffline(id);
   });
 
   it('ends as failed when one can not be tried, and says nothing of the backup', async () => {
