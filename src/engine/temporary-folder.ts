@@ -2,18 +2,40 @@ import { createHash } from 'node:crypto';
 import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { types } from 'node:util';
+import { EngineError } from './errors.js';
 import { startOf } from './postgres/process-start.js';
 
 const NAME = /^backstay-work-(\d+)-([0-9a-f]{8})-/;
 
-/** Runs `fn` with a folder that only this user can enter, and removes it after. Its name says which process it belongs to. */
+/**
+ * Runs `fn` with a folder that only this user can enter, and removes it after. Its name says which process it belongs to.
+ * @throws EngineError DISK_FULL where there is no room for it; what `fn` throws
+ */
 export async function withTemporaryFolder<T>(fn: (folder: string) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(tmpdir(), `backstay-work-${process.pid}-${markOf(await startOf(process.pid))}-`));
+  const prefix = join(tmpdir(), `backstay-work-${process.pid}-${markOf(await startOf(process.pid))}-`);
+  const folder = await mkdtemp(prefix).catch((error: unknown) => {
+    throw explained(error);
+  });
   try {
     return await fn(folder);
+  } catch (error) {
+    throw explained(error);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** A full disk under the temporary files, as the user is told of it; whatever else it is stays as it is. */
+function explained(error: unknown): unknown {
+  const code = types.isNativeError(error) && 'code' in error ? error.code : undefined;
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
+  return new EngineError(
+    'DISK_FULL',
+    `There is no room for temporary files in ${tmpdir()} on the machine of this server.`,
+    'Free some space there, or let TMPDIR name another folder, and try again.',
+    { cause: error },
+  );
 }
 
 /** Removes the folders of processes that were ended before they could. Only this user's own are looked at. @returns how many */
