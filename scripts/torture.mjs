@@ -12,7 +12,19 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { buildIfNeeded, ROOT } from './build.mjs';
 
-const SPECS = ['crash', 'workers', 'runs', 'faults', 'damage', 'disk', 'io-errors', 'removal', 'choose-kept', 'webhook-torture'];
+const SPECS = [
+  'crash',
+  'workers',
+  'runs',
+  'faults',
+  'damage',
+  'disk',
+  'io-errors',
+  'removal',
+  'choose-kept',
+  'webhook-torture',
+  'audit-kills',
+];
 const [kills, others] = [Number(process.argv[2] ?? 300), Number(process.argv[3] ?? 50)];
 if (![kills, others].every((rounds) => Number.isInteger(rounds) && rounds >= 1)) {
   process.stderr.write('Give the numbers of rounds as whole numbers from 1.\n');
@@ -33,7 +45,13 @@ process.exit(failed.length === 0 ? 0 : 1);
 
 /** @returns its exit code */
 async function run(program, args) {
-  const env = { ...process.env, TORTURE_ROUNDS: String(others), REMOVAL_KILLS: String(kills), RETENTION_HISTORIES: '100000' };
+  const env = {
+    ...process.env,
+    TORTURE_ROUNDS: String(others),
+    REMOVAL_KILLS: String(kills),
+    AUDIT_KILLS: String(others),
+    RETENTION_HISTORIES: '100000',
+  };
   const [code] = await once(spawn(program, args, { cwd: ROOT, env, stdio: 'inherit' }), 'exit');
   return code ?? 1;
 }
