@@ -2,9 +2,9 @@ import { describe, expect, it } from '@jest/globals';
 import type { Request, Response } from 'express';
 import { requestContext, requestContextMiddleware } from './request-context.js';
 
-function addressOf(ip: string | undefined): string | null | undefined {
+function addressOf(ip: string | undefined, remoteAddress?: string): string | null | undefined {
   let address: string | null | undefined;
-  requestContextMiddleware({ ip, headers: {} } as Request, { setHeader: () => undefined } as unknown as Response, () => {
+  requestContextMiddleware({ ip, headers: {}, socket: { remoteAddress } } as Request, { setHeader: () => undefined } as unknown as Response, () => {
     address = requestContext()?.address;
   });
   return address;
@@ -19,5 +19,9 @@ describe("a client's address in logs and the audit trail", () => {
     [undefined, null],
   ])('is written in its own family: %s', (ip, written) => {
     expect(addressOf(ip)).toBe(written);
+  });
+
+  it("is the socket's where a proxy passes on what is no address", () => {
+    expect(addressOf('unknown\nline', '::ffff:192.0.2.7')).toBe('192.0.2.7');
   });
 });
