@@ -4,9 +4,13 @@ import { requestContext, requestContextMiddleware } from './request-context.js';
 
 function addressOf(ip: string | undefined, remoteAddress?: string): string | null | undefined {
   let address: string | null | undefined;
-  requestContextMiddleware({ ip, headers: {}, socket: { remoteAddress } } as Request, { setHeader: () => undefined } as unknown as Response, () => {
-    address = requestContext()?.address;
-  });
+  requestContextMiddleware(
+    { ip, headers: {}, socket: { remoteAddress } } as Request,
+    { setHeader: () => undefined } as unknown as Response,
+    () => {
+      address = requestContext()?.address;
+    },
+  );
   return address;
 }
 
