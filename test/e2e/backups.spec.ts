@@ -66,6 +66,7 @@ describe('a backup of the only source', () => {
       label: 'the first',
       tags: ['a', 'b'],
       pinned: true,
+      includePasswords: false,
       createdAt: expect.stringMatching(TIME),
       startedAt: expect.stringMatching(TIME),
       finishedAt: expect.stringMatching(TIME),

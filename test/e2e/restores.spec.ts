@@ -318,6 +318,7 @@ describe('a source', () => {
       excludeSchemas: [],
       excludeTables: ['shop.products'],
       excludeBuckets: [],
+      recipients: [],
       assertions: [],
       lockTimeoutMs: 60_000,
       statementTimeoutMs: 0,
