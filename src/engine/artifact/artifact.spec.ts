@@ -13,6 +13,7 @@ import { artifactName, isCompressed } from './artifact-name.js';
 import { checkArtifact, readArtifactPlain } from './artifact-reader.js';
 import { writeArtifact, type ArtifactDigest, type WriteArtifactOptions } from './artifact-writer.js';
 import { generateAgeKeyPair, type AgeKeyPair } from './keys.js';
+import { until } from '../../../test/support/until.js';
 
 const CHUNK = 64 * 1024;
 let root: string;
@@ -330,7 +331,7 @@ describe('writing an artifact', () => {
       });
     const writing = attempt(source, { store: stuck, compress: false, signal: abort.signal });
     // Before the first read there is nobody yet who would hear of an abort.
-    while (given === 0) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => given > 0);
     await settled(() => given);
     expect(given).toBeLessThan(16 * 1024 * 1024);
     abort.abort(new Error('enough'));
