@@ -19,7 +19,8 @@ export function keysInText(text: string): KeysInText {
 
 /** The age secrets of a text, at the beginning of a line. */
 export function identitiesIn(text: string): string[] {
-  return [...new Set(text.match(/^\s*AGE-SECRET-KEY-1[0-9A-Z]+/gm)?.map((line) => line.trim()) ?? [])];
+  // Blanks of its own line alone: over line ends, a text of nothing else would be searched again from each of them.
+  return [...new Set(text.match(/^[ \t]*AGE-SECRET-KEY-1[0-9A-Z]+/gm)?.map((line) => line.trim()) ?? [])];
 }
 
 /** The private signing keys (PKCS #8 PEM) of a text. */
