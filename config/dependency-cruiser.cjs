@@ -13,7 +13,7 @@ module.exports = {
       name: 'common-below-features',
       severity: 'error',
       from: { path: '^src/(common|config|catalog)' },
-      to: { path: '^src/(sources|destinations|backups|restores|verifications|status|jobs|auth)/' },
+      to: { path: '^src/(?!common|config|catalog|engine|version)[^/]+/' },
     },
     {
       name: 'repositories-are-private',

@@ -63,6 +63,12 @@ describe('settings', () => {
     expect(load).toThrow(expect.not.stringContaining('canary') as never);
   });
 
+  it('check the server for drills as a source, and repeat nothing of it', () => {
+    const load = () => loadSettings({ DRILL_DATABASE_URL: 'postgresql://u:canary@h/d?service=x' }, false);
+    expect(load).toThrow(/DRILL_DATABASE_URL can't be used: The connection keyword/);
+    expect(load).toThrow(expect.not.stringContaining('canary') as never);
+  });
+
   it('refuse to split the roles over an embedded catalog', () => {
     expect(() => loadSettings({ ROLE: 'worker' }, false)).toThrow(/ROLE is worker/);
   });

@@ -2,6 +2,7 @@ import { OutboundAllow } from '../common/outbound/outbound-allow.js';
 import { webhookSettings, type WebhookSettings } from './webhook-settings.js';
 import { issuerSettings, type IssuerSettings } from './issuer-settings.js';
 import { notificationSettings, type NotificationSettings } from './notification-settings.js';
+import { AGE_RECIPIENT } from '../engine/artifact/keys.js';
 import { EngineError } from '../engine/errors.js';
 import { parsePostgresUrl } from '../engine/postgres/connection.js';
 import { s3Settings, type S3Settings, supabaseSettings, type SupabaseSettings } from './destination-settings.js';
@@ -147,7 +148,9 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     logFormat: read.oneOf('LOG_FORMAT', LOG_FORMATS, terminal ? 'pretty' : 'json'),
     docsEnabled: read.boolean('DOCS_ENABLED', true),
   };
-  if (settings.sourceDatabaseUrl) checkSource(read, settings.sourceDatabaseUrl, settings.allowUnixSockets);
+  if (settings.sourceDatabaseUrl)
+    checkConnection(read, 'SOURCE_DATABASE_URL', settings.sourceDatabaseUrl, settings.allowUnixSockets);
+  if (settings.drillDatabaseUrl) checkConnection(read, 'DRILL_DATABASE_URL', settings.drillDatabaseUrl, true);
   if (settings.databaseUrl) checkCatalogUrl(read, settings.databaseUrl);
   if (settings.databaseUrl && !read.text('SECRET_KEY')) {
     read.faults.push(
@@ -172,15 +175,13 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
 }
 
 /** As every source is checked; the URL itself is never repeated. */
-function checkSource(read: EnvironmentReader, url: string, allowUnixSockets: boolean): void {
-  if (read.faults.some((found) => found.startsWith('SOURCE_DATABASE_URL'))) return;
+function checkConnection(read: EnvironmentReader, name: string, url: string, allowUnixSockets: boolean): void {
+  if (read.faults.some((found) => found.startsWith(name))) return;
   try {
     parsePostgresUrl(url, { allowUnixSockets });
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    read.faults.push(
-      fault('SOURCE_DATABASE_URL', `can't be used: ${error.message.replace(/\.$/, '')}`, error.hint.replace(/\.$/, '')),
-    );
+    read.faults.push(fault(name, `can't be used: ${error.message.replace(/\.$/, '')}`, error.hint.replace(/\.$/, '')));
   }
 }
 
@@ -211,7 +212,7 @@ function secretKey(read: EnvironmentReader): Buffer | undefined {
 function recipients(read: EnvironmentReader): string[] {
   const list = read.list('BACKUP_RECIPIENTS', ',');
   list.forEach((recipient, index) => {
-    if (!/^age1[02-9ac-hj-np-z]{58}$/.test(recipient)) {
+    if (!AGE_RECIPIENT.test(recipient)) {
       read.faults.push(
         fault(
           'BACKUP_RECIPIENTS',

@@ -61,12 +61,12 @@ export class KeyChanger {
       );
     if (kind === 'age' && !this.keys.recipients.includes(this.keys.recipient))
       throw Errors.conflict('BACKUP_RECIPIENTS says who backups are encrypted to; change that setting instead.');
+    // The kit that somebody keeps lacks the new key. First: a server that dies in between must not say that all is kept elsewhere.
+    await this.catalog.db.updateTable('installation').set({ keys_saved_at: null }).execute();
     await this.keys.rotate(kind);
-    await this.catalog.transaction(async (trx) => {
-      // The kit that somebody keeps lacks the new key.
-      await trx.updateTable('installation').set({ keys_saved_at: null }).execute();
-      await this.changes.record(trx, caller, 'keys.rotated', this.keys.recipient, { kind, scope: whose });
-    });
+    await this.catalog.transaction((trx) =>
+      this.changes.record(trx, caller, 'keys.rotated', this.keys.recipient, { kind, scope: whose }),
+    );
     await this.committed(caller);
   }
 

@@ -1,8 +1,6 @@
 import { ApiProperty, ApiPropertyOptional } from '@nestjs/swagger';
 import { ArrayMaxSize, IsArray, IsIn, IsOptional, IsString, Length, Matches } from 'class-validator';
-
-/** An X25519 public key of age. */
-export const AGE_RECIPIENT = /^age1[02-9ac-hj-np-z]{58}$/;
+import { AGE_RECIPIENT } from '../engine/artifact/keys.js';
 
 /** A key that manifests are checked with. */
 export class SigningKeyDto {

@@ -1,16 +1,14 @@
 import { applyDecorators, createParamDecorator, type ExecutionContext } from '@nestjs/common';
 import { ApiHeader } from '@nestjs/swagger';
 import type { Request } from 'express';
+import { AGE_IDENTITY_HEADER, AGE_PASSPHRASE_HEADER } from '../common/http/secret-headers.js';
 import type { LentIdentityDto } from './lent-identity.dto.js';
-
-const IDENTITY_HEADER = 'x-age-identity';
-const PASSPHRASE_HEADER = 'x-age-passphrase';
 
 /** What a request lends in its headers; a body's fields win over them. */
 export const LentIdentity = createParamDecorator((_: unknown, context: ExecutionContext): LentIdentityDto => {
   const { headers } = context.switchToHttp().getRequest<Request>();
   const text = (name: string) => (typeof headers[name] === 'string' && headers[name] !== '' ? headers[name] : undefined);
-  const [identity, passphrase] = [text(IDENTITY_HEADER), text(PASSPHRASE_HEADER)];
+  const [identity, passphrase] = [text(AGE_IDENTITY_HEADER), text(AGE_PASSPHRASE_HEADER)];
   return { ...(identity === undefined ? {} : { identity }), ...(passphrase === undefined ? {} : { passphrase }) };
 });
 
@@ -18,21 +16,16 @@ export const LentIdentity = createParamDecorator((_: unknown, context: Execution
 export const LendsIdentity = () =>
   applyDecorators(
     ApiHeader({
-      name: IDENTITY_HEADER,
+      name: AGE_IDENTITY_HEADER,
       required: false,
       description: 'The age identity that opens the backup, where the server holds no key; kept in memory only',
     }),
     ApiHeader({
-      name: PASSPHRASE_HEADER,
+      name: AGE_PASSPHRASE_HEADER,
       required: false,
       description: "The passphrase of the organization's passphrase key; kept in memory only",
     }),
   );
-
-/** Whether a request lends a key: what is answered to it is for nobody else. */
-export function lendsIdentity(headers: Request['headers']): boolean {
-  return headers[IDENTITY_HEADER] !== undefined || headers[PASSPHRASE_HEADER] !== undefined;
-}
 
 /** Body over headers. */
 export function lentBy(body: LentIdentityDto, headers: LentIdentityDto): LentIdentityDto {

@@ -2,13 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sql } from 'kysely';
-import type { Catalog, Trx } from '../catalog/catalog.js';
+import type { Catalog, Db, Trx } from '../catalog/catalog.js';
 import type { Settings } from '../config/settings.js';
 import { generateAgeKeyPair, generateSigningKeyPair, publicKeyOf, recipientOf } from '../engine/artifact/keys.js';
 import { identitiesIn, signingKeysIn } from '../engine/recovery-kit.js';
 import { SecretBox } from './secret-box.js';
 
-const FOUNDING_LOCK = 7_239_410_120;
+/** Of its own: whoever reads keys must not wait for others' work. */
+const KEYS_LOCK = 7_239_410_125;
 
 /** Which of the two pairs. */
 export type KeyKind = 'age' | 'signing';
@@ -23,7 +24,8 @@ interface KeyPairs {
 interface KeyHome {
   keptIn: string;
   read(): Promise<KeyPairs>;
-  write(kind: KeyKind, keys: readonly string[]): Promise<void>;
+  /** Puts a key before the others. Two at the same time are both kept. */
+  add(kind: KeyKind, key: string): Promise<void>;
 }
 
 /** The server's own keys, opened at start. Also Nest's token. */
@@ -98,9 +100,7 @@ export class ServerKeys {
 
   /** Makes a new key that is used from now on; the old ones are kept, for what was made under them. */
   async rotate(kind: KeyKind): Promise<void> {
-    await this.refresh();
-    const made = kind === 'age' ? (await generateAgeKeyPair()).identity : generateSigningKeyPair().privateKeyPem;
-    await this.home.write(kind, [made, ...this.pairs[kind]]);
+    await this.home.add(kind, await MAKE[kind]());
     await this.refresh();
   }
 }
@@ -128,10 +128,18 @@ const FILES = { age: 'age-identity.txt', signing: 'signing-key.pem' } as const;
 function keysInFiles(folder: string): KeyHome {
   const read = async (kind: KeyKind) =>
     splitKeys(kind, await readOrMake(join(folder, FILES[kind]), async () => keyFile(kind, [await MAKE[kind]()])));
+  let adding = Promise.resolve();
   return {
     keptIn: folder,
     read: async () => ({ age: await read('age'), signing: await read('signing') }),
-    write: async (kind, keys) => writeDurably(join(folder, FILES[kind]), await keyFile(kind, keys)),
+    // One process has the folder.
+    add: (kind, key) => {
+      const added = adding.then(async () =>
+        writeDurably(join(folder, FILES[kind]), await keyFile(kind, [key, ...(await read(kind))])),
+      );
+      adding = added.catch(() => undefined);
+      return added;
+    },
   };
 }
 
@@ -155,9 +163,13 @@ function keysInCatalog(catalog: Catalog, secrets: SecretBox): KeyHome {
     public_key: await publicOf(kind, keys[0] ?? ''),
     sealed_private_key: secrets.seal(keys.join('\n'), `server-key:${kind}`),
   });
-  const take = async (trx: Trx, kind: KeyKind): Promise<string[]> => {
-    const row = await trx.selectFrom('server_keys').select('sealed_private_key').where('kind', '=', kind).executeTakeFirst();
-    if (row) return splitKeys(kind, secrets.open(row.sealed_private_key, `server-key:${kind}`));
+  const find = async (db: Db | Trx, kind: KeyKind): Promise<string[] | undefined> => {
+    const row = await db.selectFrom('server_keys').select('sealed_private_key').where('kind', '=', kind).executeTakeFirst();
+    return row && splitKeys(kind, secrets.open(row.sealed_private_key, `server-key:${kind}`));
+  };
+  const findOrMake = async (trx: Trx, kind: KeyKind): Promise<string[]> => {
+    const found = await find(trx, kind);
+    if (found) return found;
     const made = [await MAKE[kind]()];
     await trx
       .insertInto('server_keys')
@@ -165,20 +177,27 @@ function keysInCatalog(catalog: Catalog, secrets: SecretBox): KeyHome {
       .execute();
     return made;
   };
+  const alone = <T>(work: (trx: Trx) => Promise<T>) =>
+    catalog.transaction(async (trx) => {
+      await sql`SELECT pg_advisory_xact_lock(${sql.lit(KEYS_LOCK)})`.execute(trx);
+      return work(trx);
+    });
   return {
     keptIn: 'the catalog, sealed by SECRET_KEY',
-    read: () =>
-      catalog.transaction(async (trx) => {
-        await sql`SELECT pg_advisory_xact_lock(${sql.lit(FOUNDING_LOCK)})`.execute(trx);
-        return { age: await take(trx, 'age'), signing: await take(trx, 'signing') };
-      }),
-    write: async (kind, keys) => {
-      await catalog.db
-        .updateTable('server_keys')
-        .set(await sealed(kind, keys))
-        .where('kind', '=', kind)
-        .execute();
+    read: async () => {
+      const [age, signing] = [await find(catalog.db, 'age'), await find(catalog.db, 'signing')];
+      if (age && signing) return { age, signing };
+      return alone(async (trx) => ({ age: await findOrMake(trx, 'age'), signing: await findOrMake(trx, 'signing') }));
     },
+    add: (kind, key) =>
+      alone(async (trx) => {
+        const keys = [key, ...(await findOrMake(trx, kind))];
+        await trx
+          .updateTable('server_keys')
+          .set(await sealed(kind, keys))
+          .where('kind', '=', kind)
+          .execute();
+      }),
   };
 }
 

@@ -1,4 +1,3 @@
-import { AGE_RECIPIENT } from '../keys/key.dto.js';
 import { ApiProperty, ApiPropertyOptional, PartialType } from '@nestjs/swagger';
 import { Type } from 'class-transformer';
 import {
@@ -19,6 +18,7 @@ import {
 } from 'class-validator';
 import { IsExpectation } from './is-expectation.js';
 import { RestoreModesDto } from './restore-modes.dto.js';
+import { AGE_RECIPIENT } from '../engine/artifact/keys.js';
 import { TLS_MODES, type TlsMode } from '../engine/postgres/connection.js';
 
 /** Kinds of sources. */

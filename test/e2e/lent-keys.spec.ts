@@ -107,6 +107,18 @@ describe('keys', () => {
     }
   });
 
+  it('that are made at the same time are all kept', async () => {
+    const { keys } = server.current.foundation;
+    const before = keys.identities.length;
+    const answers = await Promise.all(
+      Array.from({ length: 4 }, () => server.current.api<KeysDto>('POST', '/api/keys', { scope: 'server' })),
+    );
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+    await keys.refresh();
+    expect(new Set(keys.identities).size).toBe(before + 4);
+    for (const { body } of answers) expect(keys.ownRecipients).toEqual(expect.arrayContaining(body.data.recipients));
+  });
+
   it('may be opened by a passphrase alone', async () => {
     const passphrase = 'a passphrase of some length';
     await good(server.current.api('POST', '/api/keys', { passphrase }));

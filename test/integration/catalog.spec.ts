@@ -125,6 +125,15 @@ describe('several servers that start at once on a new shared catalog', () => {
     expect(new Set(servers.map(({ foundation }) => foundation.keys.recipient)).size).toBe(1);
     for (const server of servers)
       expect((await server.api<SourceDto[]>('GET', '/api/sources')).body.data.map(({ name }) => name)).toEqual(['default']);
+    // Keys that are made at the same time push none of the others out: backups may be encrypted to any of them by now.
+    const rotated = await Promise.all(
+      [...servers, ...servers].map((server) => server.api<{ recipients: string[] }>('POST', '/api/keys', { scope: 'server' })),
+    );
+    expect(rotated.map(({ status }) => status)).toEqual(Array.from({ length: 6 }, () => 200));
+    await servers[0]!.foundation.keys.refresh();
+    expect(new Set(servers[0]!.foundation.keys.ownRecipients).size).toBe(7);
+    for (const { body } of rotated)
+      expect(servers[0]!.foundation.keys.ownRecipients).toEqual(expect.arrayContaining(body.data.recipients));
   });
 });
 

@@ -10,9 +10,9 @@ import {
 import { Reflector } from '@nestjs/core';
 import type { Request, Response } from 'express';
 import { mergeMap, type Observable, of } from 'rxjs';
-import { lendsIdentity } from '../../keys/lent-identity.js';
 import { cacheKeys, type CacheTopic, type CacheTtl } from './cache-keys.js';
 import { Page } from '../http/envelope.interceptor.js';
+import { carriesSecret } from '../http/secret-headers.js';
 import { CacheService } from './cache.service.js';
 
 const CACHED = 'backstay:cached-read';
@@ -47,7 +47,7 @@ export class CachedReadInterceptor implements NestInterceptor {
       .getRequest<Request & { identity?: { organizationId: string; permissions: Iterable<string> } }>();
     const { identity } = request;
     // What a lent key opens is for its owner alone.
-    if (!options || !identity || request.method !== 'GET' || lendsIdentity(request.headers)) return next.handle();
+    if (!options || !identity || request.method !== 'GET' || carriesSecret(request.headers)) return next.handle();
     const { organizationId } = identity;
     const key = cacheKeys.answer(
       organizationId,

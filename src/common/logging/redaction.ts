@@ -1,9 +1,10 @@
+import { SECRET_HEADERS } from '../http/secret-headers.js';
+
 /** Paths of a log line whose values never leave the process. */
 export const REDACTED_PATHS = [
   'req.headers.authorization',
   'req.headers["x-api-key"]',
-  'req.headers["x-age-identity"]',
-  'req.headers["x-age-passphrase"]',
+  ...SECRET_HEADERS.map((name) => `req.headers["${name}"]`),
   'req.headers.cookie',
   'res.headers["set-cookie"]',
   ...['password', 'secret', 'key', 'token', 'url', 'identity', 'passphrase', 'kit', 'connectionString'].flatMap((name) => [

@@ -36,6 +36,9 @@ export async function recipientOf(identity: string): Promise<string> {
   }
 }
 
+/** The form of an age public key (X25519). */
+export const AGE_RECIPIENT = /^age1[02-9ac-hj-np-z]{58}$/;
+
 /**
  * Checks public keys that artifacts shall be encrypted to and removes doubles.
  * @throws EngineError KEY_INVALID
