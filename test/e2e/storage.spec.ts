@@ -185,6 +185,25 @@ describe('a backup of a project', () => {
     expect(String(other.buckets.get('avatars')!.objects.get('picture.png')!.body)).toBe('mine');
   });
 
+  it('is not restored from another manifest than the one that the catalog knows', async () => {
+    const { db } = server.foundation.catalog;
+    const { manifest_sha256: known } = await db
+      .selectFrom('backups')
+      .select('manifest_sha256')
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow();
+    const note = (sha256: string | null) =>
+      db.updateTable('backups').set({ manifest_sha256: sha256 }).where('id', '=', id).execute();
+    await note('f'.repeat(64));
+    const before = other.everything;
+    expect(await restore(id, elsewhere())).toMatchObject({
+      status: 422,
+      body: { error: expect.stringMatching(/another one .* than the one that was written/) },
+    });
+    expect(other.everything).toEqual(before);
+    await note(known);
+  });
+
   it('is put back in place after a safety backup: lost and changed objects return, new ones stay', async () => {
     const before = contents(project);
     project.buckets.get('avatars')!.objects.delete('q?x#y');

@@ -18,11 +18,12 @@ export interface RestoreStorageRequest extends Source, Pick<RestoreStorageOption
 }
 
 /** The manifest of a backup with the component `storage`, and its artifact. @throws EngineError */
-export async function openStorageBackup({ store, ids, verifyingKeys, signal }: Source): Promise<{
+export async function openStorageBackup(source: Source): Promise<{
   manifest: Manifest;
   artifact: ManifestArtifact;
 }> {
-  const { manifest } = await loadManifest(store, backupPrefix(ids), verifyingKeys, ids, signal);
+  const { store, ids, signal } = source;
+  const { manifest } = await loadManifest(store, backupPrefix(ids), source, ids, signal);
   const artifact = manifest.artifacts.find(({ component }) => component === 'storage');
   if (artifact) return { manifest, artifact };
   throw new EngineError('SELECTION_MISSING', 'The backup has no component storage.', 'Choose a backup that has it.');
