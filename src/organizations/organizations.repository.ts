@@ -94,7 +94,7 @@ export class OrganizationsRepository {
       .where('organization_id', '=', id)
       .where('revoked_at', 'is', null)
       .execute();
-    await sql`UPDATE sources SET deleted_at = coalesce(deleted_at, now()), sealed_password = NULL WHERE organization_id = ${id}`.execute(
+    await sql`UPDATE sources SET deleted_at = coalesce(deleted_at, now()), sealed_password = NULL, sealed_service_role_key = NULL WHERE organization_id = ${id}`.execute(
       trx,
     );
     await sql`UPDATE backups SET deleted_at = coalesce(deleted_at, now()), pinned = false, removal_rule = NULL, removal_policy = NULL

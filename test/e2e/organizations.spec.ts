@@ -102,7 +102,13 @@ describe('organizations', () => {
       expect([path, answer.status]).toEqual([path, 200]);
       return answer.body.data.id;
     };
-    const source = await add('/api/sources', { name: 'db', url: 'postgresql://a:b@db.example.org/x' });
+    const source = await add('/api/sources', {
+      name: 'db',
+      kind: 'supabase',
+      url: 'postgresql://a:b@db.example.org/x',
+      supabaseUrl: 'https://project.example.org',
+      serviceRoleKey: 'the-key-of-the-project',
+    });
     await add('/api/backups/schedule', { name: 'n', source: 'db', cron: '0 2 29 2 *' });
     await add('/api/webhooks/endpoints', { url: 'https://hooks.example.org/x', events: ['backup.*'] });
     await add('/api/notifications/channels', { name: 'c', kind: 'slack', url: 'https://hooks.slack.com/services/a/b/c' });
@@ -136,7 +142,7 @@ describe('organizations', () => {
     for (const table of ['members', 'schedules', 'retention_policies', 'notification_channels', 'webhook_endpoints'] as const)
       expect(await db.selectFrom(table).selectAll().where('organization_id', '=', id).execute()).toEqual([]);
     const row = await db.selectFrom('sources').selectAll().where('id', '=', source).executeTakeFirstOrThrow();
-    expect([row.sealed_password, row.deleted_at]).toEqual([null, expect.any(Date)]);
+    expect([row.sealed_password, row.sealed_service_role_key, row.deleted_at]).toEqual([null, null, expect.any(Date)]);
     const left = () => db.selectFrom('backups').selectAll().where('organization_id', '=', id).execute();
     expect(await left()).toMatchObject([{ pinned: false, deleted_at: expect.any(Date) }]);
     await db
