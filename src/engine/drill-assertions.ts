@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Client } from 'pg';
+import { impossible } from './drill-place.js';
 import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
 import { failureOf } from './postgres/connect-errors.js';
@@ -35,13 +36,15 @@ const NO_VERDICT = /^(?:42601|25006|57014|42501|0A000|34000|24000)$/;
  * Runs assertions in a restored database: each in a read-only transaction of its own that is rolled back, one statement that can only
  * read, with a time limit, as a role that may read everything and do nothing else.
  * @param restored enters the database as the superuser of a throwaway server, or as a role without such rights when `asIs`
+ * @param ownUser whether that server has a user of its own, who can read none of our files
+ * @throws EngineError DRILL_IMPOSSIBLE where no role could be kept from our files
  */
 export async function runAssertions(
   restored: PgConnection,
   assertions: readonly Assertion[],
-  { asIs, signal }: { asIs: boolean; signal: AbortSignal },
+  { asIs, ownUser, signal }: { asIs: boolean; ownUser: boolean; signal: AbortSignal },
 ): Promise<AssertionResult[]> {
-  const reader = asIs ? restored : await makeReader(restored, signal);
+  const reader = asIs ? restored : await makeReader(restored, ownUser, signal);
   const settings = { default_transaction_read_only: 'on', search_path: await searchPathOf(restored, signal) };
   const results: AssertionResult[] = [];
   for (const assertion of assertions) {
@@ -68,7 +71,7 @@ async function searchPathOf(restored: PgConnection, signal: AbortSignal): Promis
   });
 }
 
-async function makeReader(restored: PgConnection, signal: AbortSignal): Promise<PgConnection> {
+async function makeReader(restored: PgConnection, ownUser: boolean, signal: AbortSignal): Promise<PgConnection> {
   const password = randomBytes(24).toString('base64url');
   await withClient(restored, { applicationName: 'backstay:drill', signal }, async (client) => {
     await client.query(`CREATE ROLE ${ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS PASSWORD '${password}'`);
@@ -76,8 +79,13 @@ async function makeReader(restored: PgConnection, signal: AbortSignal): Promise<
       "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'pg_read_all_data') AS there",
     );
     if (rows[0]?.there) await client.query(`GRANT pg_read_all_data TO ${ROLE}`);
-    // Before PostgreSQL 14 nothing else lets a role read everything; the server is a throwaway one with a user of its own.
-    else await client.query(`ALTER ROLE ${ROLE} SUPERUSER`);
+    // Before PostgreSQL 14 nothing else lets a role read everything.
+    else if (ownUser) await client.query(`ALTER ROLE ${ROLE} SUPERUSER`);
+    else
+      throw impossible(
+        'Before PostgreSQL 14 only a superuser can read everything in a database, and here one could read the files of this server.',
+        'Install the server programs of PostgreSQL 14 or newer, or run a worker as root, in a container of its own.',
+      );
   });
   return { ...restored, user: ROLE, password };
 }

@@ -48,8 +48,12 @@ export async function openScratch(
       leaveOut: new Set([...rolesOf(archive.toc)].filter((role) => role !== server.user && !role.startsWith('pg_'))),
       superuser: null,
       leave: async () => {
-        await withClient(server, { applicationName: 'backstay:drill' }, (client) => dropDatabase(client, database));
-        keeper.end();
+        try {
+          await withClient(server, { applicationName: 'backstay:drill' }, (client) => dropDatabase(client, database));
+        } finally {
+          // What could not be dropped is held by nobody then, and goes with the next sweep.
+          keeper.end();
+        }
       },
     };
   } catch (error) {

@@ -78,7 +78,11 @@ export async function drill(request: DrillRequest): Promise<DrillOutcome> {
       warnings: outcome.warnings,
       differences,
       assertions: isAsserted
-        ? await runAssertions(asserting.restored, request.assertions, { asIs: asserting.asIs, signal: request.signal })
+        ? await runAssertions(asserting.restored, request.assertions, {
+            asIs: asserting.asIs,
+            ownUser: place.isolation.ownUser,
+            signal: request.signal,
+          })
         : null,
     };
   } finally {
