@@ -1,25 +1,29 @@
-import { mkdir, readFile, stat, symlink } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { createHash } from 'node:crypto';
+import { mkdir, readlink, stat, symlink } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
 import { NestFactory } from '@nestjs/core';
 import { AppModule } from '../app.module.js';
 import type { Identity } from '../auth/identity.js';
 import { ALL_PERMISSIONS } from '../auth/permissions.js';
 import { Catalog } from '../catalog/catalog.js';
 import { loadSettings, type Settings } from '../config/settings.js';
+import { DEFAULT_DESTINATION } from '../destinations/destination.js';
 import { DestinationsService } from '../destinations/destinations.service.js';
+import { openDataDir } from '../installation/data-dir.js';
 import { openInstallation } from '../installation/installation.js';
 import { openSecretBox, openServerKeys } from '../keys/server-keys.js';
 import type { AdoptionDto } from '../recovery/adopt.dto.js';
 import { AdoptionService } from '../recovery/adoption.js';
 import type { Outcome, Surroundings } from './commands.js';
 import type { Options } from './options.js';
-import { nameOfPlace, s3Of } from './place.js';
+import { UsageError } from './exit-codes.js';
+import { readKeyFiles, s3Of } from './place.js';
 
 /** Takes backups into the catalog that the environment names (DATA_DIR or DATABASE_URL), as the instance's owner. */
 export async function adopt(options: Options, { env }: Surroundings): Promise<Outcome> {
   // Nothing runs meanwhile, and a server that is to start afterwards makes its own owner's key.
   const settings: Settings = { ...loadSettings(env), role: 'api', logLevel: 'silent', catalogBackups: false };
-  await mkdir(settings.dataDir, { recursive: true, mode: 0o700 });
+  await openDataDir(settings.dataDir);
   const catalog = await Catalog.open(settings);
   try {
     const secrets = await openSecretBox(settings);
@@ -34,8 +38,7 @@ export async function adopt(options: Options, { env }: Surroundings): Promise<Ou
     try {
       const caller = operator(installation.defaultOrganizationId);
       const destination = await destinationOf(app.get(DestinationsService), caller, options.location, settings, env);
-      const files = [...options.kit, ...options.identity, ...options.signingKey];
-      const kit = (await Promise.all(files.map((file) => readFile(file, 'utf8')))).join('\n');
+      const kit = await readKeyFiles(options, env);
       const answer = await app.get(AdoptionService).adopt(caller, destination, {
         settings: options.settings,
         ...(kit === '' ? {} : { kit }),
@@ -72,8 +75,7 @@ async function destinationOf(
   env: NodeJS.ProcessEnv,
 ): Promise<string> {
   const rows = await destinations.list(caller.organizationId);
-  if (location === 'local' || rows.some(({ id, name }) => id === location || name === location)) return location;
-  const name = nameOfPlace(location);
+  if (location === DEFAULT_DESTINATION || rows.some(({ id, name }) => id === location || name === location)) return location;
   if (location.startsWith('s3://')) {
     const { bucket, endpoint, prefix, region, forcePathStyle, accessKeyId = '', secretAccessKey = '' } = s3Of(location, env);
     const same = rows.find(
@@ -86,20 +88,34 @@ async function destinationOf(
     if (same) return same.id;
     const fields = { bucket, endpoint, prefix, region, forcePathStyle };
     const given = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
-    return (await destinations.create(caller, { name, kind: 's3', ...given, accessKeyId, secretAccessKey })).id;
+    return (await destinations.create(caller, { name: slugOf(bucket), kind: 's3', ...given, accessKeyId, secretAccessKey })).id;
   }
   const folder = resolve(location);
-  if (folder === resolve(settings.dataDir, 'backups')) return 'local';
+  if (folder === resolve(settings.dataDir, 'backups')) return DEFAULT_DESTINATION;
   await stat(folder);
-  const same = rows.find(({ kind, name: taken }) => kind === 'local' && taken === name);
-  if (same) return same.id;
   // Local destinations lie below DATA_DIR; this one is linked there.
   const home = join(settings.dataDir, 'destinations', caller.organizationId);
   await mkdir(home, { recursive: true, mode: 0o700 });
-  await symlink(folder, join(home, name)).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EEXIST') throw error;
-  });
-  return (await destinations.create(caller, { name, kind: 'local', folder: name })).id;
+  const slug = slugOf(basename(folder));
+  // Another folder may have that name already.
+  for (const free of [slug, `${slug.slice(0, 55)}-${createHash('sha256').update(folder).digest('hex').slice(0, 6)}`]) {
+    const row = rows.find(({ kind, config }) => kind === 'local' && config['folder'] === free);
+    const leadsTo = await readlink(join(home, free)).catch(() => undefined);
+    if (leadsTo !== folder && (row !== undefined || leadsTo !== undefined)) continue;
+    if (leadsTo === undefined) await symlink(folder, join(home, free));
+    return row?.id ?? (await destinations.create(caller, { name: free, kind: 'local', folder: free })).id;
+  }
+  throw new UsageError(`${folder} can't be linked below ${home}: its names there are taken.`);
+}
+
+/** A name of a place as a destination and its folder can have it. */
+function slugOf(name: string): string {
+  const plain = name
+    .toLowerCase()
+    .replace(/[^a-z0-9-]+/g, '-')
+    .replace(/^-+/, '')
+    .slice(0, 63);
+  return plain === '' || plain === DEFAULT_DESTINATION ? 'adopted' : plain;
 }
 
 function linesOf({ found, adopted, known, unread, sources, settings, notes }: AdoptionDto): string[] {

@@ -1,5 +1,5 @@
 import { access, readFile } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { loadManifest, readManifestHash } from '../engine/artifact/load-manifest.js';
 import type { Manifest } from '../engine/artifact/manifest.js';
 import { isArmored, unwrapIdentity } from '../engine/artifact/passphrase.js';
@@ -42,6 +42,7 @@ export async function openPlace(location: string, env: NodeJS.ProcessEnv): Promi
 
 /** `s3://bucket/prefix?endpoint=…&region=…&forcePathStyle=true`, with credentials by environment. @throws UsageError */
 export function s3Of(location: string, env: NodeJS.ProcessEnv): S3Config {
+  if (!URL.canParse(location)) throw new UsageError(`${location} is no location; write s3://bucket/prefix.`);
   const url = new URL(location);
   const [accessKeyId, secretAccessKey] = [env['AWS_ACCESS_KEY_ID'], env['AWS_SECRET_ACCESS_KEY']];
   if (!accessKeyId || !secretAccessKey)
@@ -68,14 +69,19 @@ export function s3Of(location: string, env: NodeJS.ProcessEnv): S3Config {
 
 /** Every key of the files that were named. @throws UsageError for one that can't be read, EngineError KEY_INVALID */
 export async function readKeys(options: Options, env: NodeJS.ProcessEnv): Promise<KeysInText> {
+  return keysInText(await readKeyFiles(options, env));
+}
+
+/** The text of those files, with what a passphrase protects opened. @throws as `readKeys` */
+export async function readKeyFiles({ kit, identity, signingKey }: Options, env: NodeJS.ProcessEnv): Promise<string> {
   const texts: string[] = [];
-  for (const file of [...options.kit, ...options.identity, ...options.signingKey]) {
+  for (const file of [...kit, ...identity, ...signingKey]) {
     const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
       throw new UsageError(`${file} can't be read: ${error.code ?? error.message}.`);
     });
     texts.push(isArmored(text) ? await unwrapIdentity(text, env['BACKSTAY_PASSPHRASE'] ?? '') : text);
   }
-  return keysInText(texts.join('\n'));
+  return texts.join('\n');
 }
 
 /** Every backup there, the newest last, with what its manifest says when it is to be trusted. */
@@ -156,9 +162,4 @@ async function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-/** The parent folders of a local place are not looked at. */
-export function nameOfPlace(location: string): string {
-  return location.startsWith('s3://') ? new URL(location).hostname : basename(location) || dirname(location);
 }

@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional, OmitType, PartialType } from '@nestjs/swagger';
 import { IsBoolean, IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, MaxLength, Min } from 'class-validator';
-import { DESTINATION_KINDS, type DestinationKind } from './destination.js';
+import { DESTINATION_KINDS, type DestinationKind, LOCAL_FOLDER } from './destination.js';
 
 const SSE = ['AES256', 'aws:kms'] as const;
 
@@ -32,7 +32,7 @@ export class CreateDestinationDto {
 
   /** Name of the folder; for local. */
   @IsOptional()
-  @Matches(/^[a-z0-9][a-z0-9-]{0,62}$/, { message: 'folder must be lower-case letters, digits and dashes' })
+  @Matches(LOCAL_FOLDER, { message: 'folder must be lower-case letters, digits and dashes' })
   folder?: string;
 
   /** For s3; for supabase `backstay` when left out, and made when it is missing. */

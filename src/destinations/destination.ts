@@ -2,6 +2,17 @@
 export const DESTINATION_KINDS = ['local', 's3', 'supabase', 'rclone'] as const;
 export type DestinationKind = (typeof DESTINATION_KINDS)[number];
 
+/** Form of the folder of a local destination: one name, below DATA_DIR. */
+export const LOCAL_FOLDER = /^[a-z0-9][a-z0-9-]{0,62}$/;
+
+/**
+ * Whether only the instance's owner may set up destinations of a kind: rclone goes wherever its configuration leads it, and may run what
+ * that names, so that who writes it acts as the server.
+ */
+export function isForOwnerAlone(kind: string): boolean {
+  return kind === 'rclone';
+}
+
 /** Id and name of the destination that always exists: the local folder `DATA_DIR/backups`. */
 export const DEFAULT_DESTINATION = 'local';
 

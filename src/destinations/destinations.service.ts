@@ -8,7 +8,7 @@ import { OutboundError } from '../common/outbound/outbound-error.js';
 import { OutboundHttp } from '../common/outbound/outbound-http.js';
 import { SecretBox } from '../keys/secret-box.js';
 import { BackupCopies } from './backup-copies.js';
-import { DEFAULT_DESTINATION, type DestinationKind } from './destination.js';
+import { DEFAULT_DESTINATION, type DestinationKind, isForOwnerAlone } from './destination.js';
 import type { CreateDestinationDto, UpdateDestinationDto } from './destination.dto.js';
 import { ADDRESSES, type DestinationSecrets, secretsOwner, valuesOf } from './destination-values.js';
 import { type DestinationRow, DestinationsRepository } from './destinations.repository.js';
@@ -165,9 +165,9 @@ export class DestinationsService {
   }
 }
 
-/** rclone goes wherever its configuration leads it, and may run what that names: who writes it acts as the server. @throws FORBIDDEN */
+/** @throws FORBIDDEN */
 function mayUse({ instanceOwner }: Identity, kind: string): void {
-  if (kind !== 'rclone' || instanceOwner) return;
+  if (!isForOwnerAlone(kind) || instanceOwner) return;
   throw new ApiError(
     'FORBIDDEN',
     "Only the instance's owner may set up destinations of kind rclone: their configuration can reach everything that the server can.",

@@ -4,6 +4,7 @@ import { sql } from 'kysely';
 import type { Identity } from '../auth/identity.js';
 import type { AdoptedState } from '../backups/manifest-import.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
+import { isForOwnerAlone, LOCAL_FOLDER } from '../destinations/destination.js';
 import type { OpenDestination } from '../destinations/stores.js';
 import { listCatalogBackups, readCatalogBackup } from '../engine/catalog-backup.js';
 import { EngineError } from '../engine/errors.js';
@@ -71,6 +72,11 @@ export class SettingsAdoption {
           continue;
         }
         for (const row of rows) {
+          const refusal = table === 'destinations' ? refusalOf(row.values, caller) : undefined;
+          if (refusal !== undefined) {
+            notes.push(refusal);
+            continue;
+          }
           const made = await this.insert(trx, table, row, caller.organizationId, ids);
           if (made === undefined) continue;
           created[table] = (created[table] ?? 0) + 1;
@@ -213,6 +219,15 @@ export class SettingsAdoption {
     }
     return made;
   }
+}
+
+/** Why a destination is not made again; what a request could not have made, a backup of the catalog can't make either. */
+function refusalOf({ name, kind, config }: SavedRow['values'], { instanceOwner }: Identity): string | undefined {
+  const which = `The destination ${String(name)} was left out:`;
+  if (isForOwnerAlone(String(kind)) && !instanceOwner)
+    return `${which} only the instance's owner may set up one of kind ${String(kind)}.`;
+  const folder = (config as { folder?: unknown } | null)?.folder;
+  return kind === 'local' && !LOCAL_FOLDER.test(String(folder)) ? `${which} its folder is not one below DATA_DIR.` : undefined;
 }
 
 interface Taken {
