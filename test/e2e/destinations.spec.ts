@@ -344,7 +344,7 @@ describe('S3_BUCKET and SUPABASE_URL', () => {
   it('make destinations that backups go to by default', async () => {
     const other = await TestServer.start({
       S3_BUCKET: fake.bucket,
-      S3_ENDPOINT: fake.endpoint,
+      S3_ENDPOINT: fake.url,
       S3_ACCESS_KEY_ID: 'AKIAFAKE',
       S3_SECRET_ACCESS_KEY: SECRET,
       S3_PREFIX: 'by-setting',

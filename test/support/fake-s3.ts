@@ -1,7 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { type Fault, FaultRules } from './faults.js';
+import type { IncomingMessage } from 'node:http';
+import { type FakeCall, type Fault, FaultyServer, type Reply } from './faults.js';
 
 interface Stored {
   body: Buffer;
@@ -20,41 +19,27 @@ interface Upload {
 const LEAST_PART = 5 * 1024 * 1024;
 
 /** A small S3 of one bucket that keeps the rules of parts and signatures, and misbehaves on demand. */
-export class FakeS3 {
+export class FakeS3 extends FaultyServer<Call> {
   readonly objects = new Map<string, Stored>();
   readonly uploads = new Map<string, Upload>();
-  /** Every operation in order, with its status. */
-  readonly calls: string[] = [];
   /** Whether If-None-Match is heeded. */
   conditional = true;
-  /** Bytes a second that it takes of each request; as fast as it can when undefined. */
-  bytesPerSecond: number | undefined;
   /** Makes the body of a multipart object itself be forgotten, for large tests. */
   keepBodies = true;
-  private readonly faults = new FaultRules();
+  protected readonly pretended = { status: 200, headers: { etag: '"0"' } };
+  protected readonly replyOf = refusalOf;
 
-  private constructor(
-    private readonly server: Server,
-    readonly bucket: string,
-  ) {}
-
-  static async start(bucket = 'backups'): Promise<FakeS3> {
-    const server = createServer();
-    const fake = new FakeS3(server, bucket);
-    server.on('request', (request, response) => {
-      fake.answer(request, response).catch(() => response.destroy());
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    return fake;
+  private constructor(readonly bucket: string) {
+    super();
   }
 
-  get endpoint(): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  static start(bucket = 'backups'): Promise<FakeS3> {
+    return new FakeS3(bucket).listen();
   }
 
   /** A destination that leads here. */
   get config() {
-    return { bucket: this.bucket, endpoint: this.endpoint, accessKeyId: 'AKIAFAKE', secretAccessKey: 'fake-secret' };
+    return { bucket: this.bucket, endpoint: this.url, accessKeyId: 'AKIAFAKE', secretAccessKey: 'fake-secret' };
   }
 
   /** Objects and uploads that were not completed, by name. */
@@ -62,62 +47,14 @@ export class FakeS3 {
     return [...this.objects.keys(), ...[...this.uploads.values()].map(({ key }) => `upload of ${key}`)].sort();
   }
 
-  fail(fault: Fault, operation?: RegExp, which?: { times?: number; after?: number }): void {
-    this.faults.add(fault, operation, which);
-  }
-
-  heal(): void {
-    this.faults.clear();
-    this.bytesPerSecond = undefined;
-  }
-
-  async stop(): Promise<void> {
-    this.server.closeAllConnections();
-    await new Promise((resolve) => this.server.close(resolve));
-  }
-
-  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '', 'http://fake');
+  protected read(request: IncomingMessage, url: URL): Call {
     const [, bucket = '', ...rest] = url.pathname.split('/').map(decodeURIComponent);
-    const call: Call = { request, response, query: url.searchParams, key: rest.join('/'), body: Buffer.alloc(0) };
-    const operation = operationOf(call);
-    const fault = this.faults.next(operation);
-    const note = (status: number | string) => this.calls.push(`${operation} ${status}`);
-    if (fault === 'reset') {
-      note('reset');
-      request.socket.destroy();
-      return;
-    }
-    call.body = await this.bodyOf(request);
-    if (fault === 'hang') return void note('hang');
-    const refusal = refusalOf(fault) ?? (bucket === this.bucket ? this.unsigned(request, call.body) : NO_BUCKET);
-    if (refusal) {
-      note(refusal.status);
-      return send(response, refusal, request.method);
-    }
-    if (fault === 'pretend') {
-      note('pretend');
-      return send(response, { status: 200, headers: { etag: '"0"' } }, request.method);
-    }
-    const answer = this.perform(operation, call);
-    if (fault === 'twice') this.perform(operation, call);
-    note(answer.status);
-    if (fault === 'lostAnswer') return void request.socket.destroy();
-    if (fault === 'cut' && answer.body) {
-      response.writeHead(answer.status, { ...answer.headers, 'content-length': answer.body.length });
-      response.write(answer.body.subarray(0, answer.body.length / 2), () => setImmediate(() => response.destroy()));
-      return;
-    }
-    send(response, answer, request.method);
+    const asked = { request, url, bucket, query: url.searchParams, key: rest.join('/'), body: Buffer.alloc(0) };
+    return { ...asked, operation: operationOf(asked) };
   }
 
-  private async bodyOf(request: IncomingMessage): Promise<Buffer> {
-    const parts: Buffer[] = [];
-    for await (const part of request as AsyncIterable<Buffer>) {
-      parts.push(part);
-      if (this.bytesPerSecond) await new Promise((resolve) => setTimeout(resolve, (part.length / this.bytesPerSecond!) * 1000));
-    }
-    return Buffer.concat(parts);
+  protected refuse({ bucket, request, body }: Call): Reply | undefined {
+    return bucket === this.bucket ? this.unsigned(request, body) : NO_BUCKET;
   }
 
   /** Requests must carry a signature, and bodies the hash that was signed. */
@@ -134,8 +71,8 @@ export class FakeS3 {
     return undefined;
   }
 
-  private perform(operation: string, call: Call): Reply {
-    const { key, query, request, body } = call;
+  protected perform(call: Call): Reply {
+    const { operation, key, query, request, body } = call;
     const upload = this.uploads.get(query.get('uploadId') ?? '');
     const found = this.objects.get(key);
     switch (operation) {
@@ -243,23 +180,15 @@ export class FakeS3 {
   }
 }
 
-interface Call {
-  request: IncomingMessage;
-  response: ServerResponse;
+interface Call extends FakeCall {
+  bucket: string;
   query: URLSearchParams;
   key: string;
-  body: Buffer;
-}
-
-interface Reply {
-  status: number;
-  headers?: Record<string, string>;
-  body?: Buffer;
 }
 
 const NO_BUCKET = failure(404, 'NoSuchBucket');
 
-function operationOf({ request: { method, headers }, query, key }: Call): string {
+function operationOf({ request: { method, headers }, query, key }: Omit<Call, 'operation'>): string {
   if (key === '') {
     if (query.has('uploads')) return 'ListMultipartUploads';
     return query.has('object-lock') ? 'GetObjectLockConfiguration' : 'ListObjectsV2';
@@ -315,11 +244,6 @@ function ranged({ body, etag, modifiedAt, metadata }: Stored, request: IncomingM
     headers: { ...headers, 'content-range': `bytes ${from}-${to}/${body.length}` },
     body: body.subarray(from, to + 1),
   };
-}
-
-function send(response: ServerResponse, { status, headers = {}, body }: Reply, method?: string): void {
-  response.writeHead(status, { ...headers, 'content-length': body?.length ?? 0 });
-  response.end(method === 'HEAD' || status === 204 ? undefined : body);
 }
 
 function metadataOf(request: IncomingMessage): Record<string, string> {

@@ -1,7 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { type Fault, FaultRules } from './faults.js';
+import type { IncomingMessage } from 'node:http';
+import { type FakeCall, type Fault, FaultyServer, type Reply } from './faults.js';
 
 export interface FakeObject {
   body: Buffer;
@@ -31,42 +30,21 @@ interface ResumableUpload {
   parts: Buffer[];
 }
 
-interface Reply {
-  status: number;
-  headers?: Record<string, string>;
-  body?: Buffer | string;
-}
-
 const PART_BYTES = 6 * 1024 * 1024;
 const PAGE = 3;
 
 /** A small Storage API of Supabase, with its habits: real status only in the body, no encoding of what comes after `?`, small pages. */
-export class FakeSupabase {
+export class FakeSupabase extends FaultyServer<Call> {
   readonly buckets = new Map<string, FakeBucket>();
   readonly uploads = new Map<string, ResumableUpload>();
-  /** Every operation in order, with its status. */
-  readonly calls: string[] = [];
   readonly serviceRoleKey = 'fake-service-role-key';
   /** Most bytes of one object. */
   fileSizeLimit = Infinity;
-  /** Bytes a second that it takes of each request; as fast as it can when undefined. */
-  bytesPerSecond: number | undefined;
-  private readonly faults = new FaultRules();
+  protected readonly pretended = json({ Key: 'x', Id: 'x', message: 'Successfully moved' });
+  protected readonly replyOf = refusalOf;
 
-  private constructor(private readonly server: Server) {}
-
-  static async start(): Promise<FakeSupabase> {
-    const server = createServer();
-    const fake = new FakeSupabase(server);
-    server.on('request', (request, response) => {
-      fake.answer(request, response).catch(() => response.destroy());
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    return fake;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  static start(): Promise<FakeSupabase> {
+    return new FakeSupabase().listen();
   }
 
   /** A destination that leads here. */
@@ -102,73 +80,24 @@ export class FakeSupabase {
     this.buckets.get(bucket)!.objects.set(key, { ...object, ...about });
   }
 
-  fail(fault: Fault, operation?: RegExp, which?: { times?: number; after?: number }): void {
-    this.faults.add(fault, operation, which);
-  }
-
-  heal(): void {
-    this.faults.clear();
-    this.bytesPerSecond = undefined;
+  override heal(): void {
+    super.heal();
     this.fileSizeLimit = Infinity;
   }
 
-  async stop(): Promise<void> {
-    this.server.closeAllConnections();
-    await new Promise((resolve) => this.server.close(resolve));
-  }
-
-  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '', 'http://fake');
+  protected read(request: IncomingMessage, url: URL): Call {
     const path = url.pathname.replace('/storage/v1/', '').split('/').map(decodeURIComponent);
-    const operation = operationOf(request.method ?? 'GET', path);
-    const fault = this.faults.next(operation);
-    const note = (status: number | string) => this.calls.push(`${operation} ${status}`);
-    if (fault === 'reset') {
-      note('reset');
-      request.socket.destroy();
-      return;
-    }
-    const body = await this.bodyOf(request);
-    if (fault === 'hang') return void note('hang');
-    const refusal = refusalOf(fault) ?? this.refuseStranger(request);
-    if (refusal) {
-      note(refusal.status);
-      return send(response, refusal, request.method);
-    }
-    if (fault === 'pretend') {
-      note('pretend');
-      return send(response, json({ Key: 'x', Id: 'x', message: 'Successfully moved' }), request.method);
-    }
-    const call = { operation, path, request, body, url };
-    const answer = this.perform(call);
-    if (fault === 'twice') this.perform(call);
-    note(answer.status);
-    if (fault === 'lostAnswer') return void request.socket.destroy();
-    if (fault === 'cut' && answer.body) {
-      response.writeHead(answer.status, { ...answer.headers, 'content-length': Buffer.byteLength(answer.body) });
-      response.write(Buffer.from(answer.body).subarray(0, answer.body.length / 2), () => setImmediate(() => response.destroy()));
-      return;
-    }
-    send(response, answer, request.method);
+    return { operation: operationOf(request.method ?? 'GET', path), path, request, body: Buffer.alloc(0), url };
   }
 
-  private async bodyOf(request: IncomingMessage): Promise<Buffer> {
-    const parts: Buffer[] = [];
-    for await (const part of request as AsyncIterable<Buffer>) {
-      parts.push(part);
-      if (this.bytesPerSecond) await new Promise((resolve) => setTimeout(resolve, (part.length / this.bytesPerSecond!) * 1000));
-    }
-    return Buffer.concat(parts);
-  }
-
-  private refuseStranger(request: IncomingMessage): Reply | undefined {
+  protected refuse({ request }: Call): Reply | undefined {
     const { apikey, authorization } = request.headers;
     if (apikey !== this.serviceRoleKey) return { ...json({ message: 'Invalid API key' }), status: 401 };
     if (authorization !== `Bearer ${this.serviceRoleKey}`) return failure(403, 'Unauthorized', 'Invalid Compact JWS');
     return undefined;
   }
 
-  private perform({ operation, path, request, body, url }: Call): Reply {
+  protected perform({ operation, path, request, body, url }: Call): Reply {
     const bucketOf = (name: string | undefined) => this.buckets.get(name ?? '');
     switch (operation) {
       case 'createBucket': {
@@ -352,12 +281,8 @@ export class FakeSupabase {
   }
 }
 
-interface Call {
-  operation: string;
+interface Call extends FakeCall {
   path: string[];
-  request: IncomingMessage;
-  body: Buffer;
-  url: URL;
 }
 
 function operationOf(method: string, [first, second, third]: string[]): string {
@@ -416,11 +341,4 @@ function ranged({ body, etag, contentType, updatedAt }: FakeObject, request: Inc
     headers: { ...headers, 'content-range': `bytes ${from}-${to}/${body.length}` },
     body: body.subarray(from, to + 1),
   };
-}
-
-function send(response: ServerResponse, { status, headers = {}, body }: Reply, method?: string): void {
-  const length: Record<string, number> =
-    status === 204 ? {} : { 'content-length': body === undefined ? 0 : Buffer.byteLength(body) };
-  response.writeHead(status, { ...headers, ...length });
-  response.end(method === 'HEAD' || status === 204 ? undefined : body);
 }

@@ -1,3 +1,7 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+
 /** What a fake does instead of what it is asked. */
 export type Fault =
   | 'error500'
@@ -27,7 +31,7 @@ interface Rule {
 }
 
 /** Which calls of a fake go wrong, and how. */
-export class FaultRules {
+class FaultRules {
   private rules: Rule[] = [];
 
   add(fault: Fault, operation: RegExp = /./, { times = Infinity, after = 0 } = {}): void {
@@ -52,4 +56,113 @@ export class FaultRules {
     }
     return undefined;
   }
+}
+
+export interface Reply {
+  status: number;
+  headers?: Record<string, string>;
+  body?: Buffer | string;
+}
+
+export interface FakeCall {
+  /** Such as `UploadPart`. */
+  operation: string;
+  request: IncomingMessage;
+  url: URL;
+  body: Buffer;
+}
+
+/** A small local server in the place of a service of the world, which misbehaves on demand. */
+export abstract class FaultyServer<Call extends FakeCall> {
+  /** Every operation in order, with its status. */
+  readonly calls: string[] = [];
+  /** Bytes a second that it takes of each request; as fast as it can when undefined. */
+  bytesPerSecond: number | undefined;
+  private readonly faults = new FaultRules();
+  private readonly server = createServer((request, response) => {
+    this.answer(request, response).catch(() => response.destroy());
+  });
+
+  /** What a request asks for; its body comes later. */
+  protected abstract read(request: IncomingMessage, url: URL): Call;
+  /** What a caller without the right to it is told. */
+  protected abstract refuse(call: Call): Reply | undefined;
+  /** What the fault says in the service's own form; undefined for those of the connection. */
+  protected abstract replyOf(fault: Fault | undefined): Reply | undefined;
+  /** What is answered to something that was not done. */
+  protected abstract readonly pretended: Reply;
+  protected abstract perform(call: Call): Reply;
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  fail(fault: Fault, operation?: RegExp, which?: { times?: number; after?: number }): void {
+    this.faults.add(fault, operation, which);
+  }
+
+  heal(): void {
+    this.faults.clear();
+    this.bytesPerSecond = undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.server.closeAllConnections();
+    await new Promise((resolve) => this.server.close(resolve));
+  }
+
+  protected async listen(): Promise<this> {
+    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+    return this;
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const call = this.read(request, new URL(request.url ?? '', 'http://fake'));
+    const fault = this.faults.next(call.operation);
+    const note = (status: number | string) => this.calls.push(`${call.operation} ${status}`);
+    if (fault === 'reset') {
+      note('reset');
+      request.socket.destroy();
+      return;
+    }
+    call.body = await this.bodyOf(request);
+    if (fault === 'hang') return void note('hang');
+    const refusal = this.replyOf(fault) ?? this.refuse(call);
+    if (refusal) {
+      note(refusal.status);
+      return send(response, refusal, request.method);
+    }
+    if (fault === 'pretend') {
+      note('pretend');
+      return send(response, this.pretended, request.method);
+    }
+    const answer = this.perform(call);
+    if (fault === 'twice') this.perform(call);
+    note(answer.status);
+    if (fault === 'lostAnswer') return void request.socket.destroy();
+    if (fault === 'cut' && answer.body) {
+      const body = Buffer.from(answer.body);
+      response.writeHead(answer.status, { ...answer.headers, 'content-length': body.length });
+      response.write(body.subarray(0, body.length / 2), () => setImmediate(() => response.destroy()));
+      return;
+    }
+    send(response, answer, request.method);
+  }
+
+  private async bodyOf(request: IncomingMessage): Promise<Buffer> {
+    const parts: Buffer[] = [];
+    for await (const part of request as AsyncIterable<Buffer>) {
+      parts.push(part);
+      // Being slow is what it is asked for.
+      if (this.bytesPerSecond) await pause((part.length / this.bytesPerSecond) * 1000);
+    }
+    return Buffer.concat(parts);
+  }
+}
+
+function send(response: ServerResponse, { status, headers = {}, body }: Reply, method?: string): void {
+  const length: Record<string, number> =
+    status === 204 ? {} : { 'content-length': body === undefined ? 0 : Buffer.byteLength(body) };
+  response.writeHead(status, { ...headers, ...length });
+  response.end(method === 'HEAD' || status === 204 ? undefined : body);
 }

@@ -4,11 +4,11 @@ import { PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { EngineError } from '../errors.js';
 import { abortReason, destroyOnAbort } from './abort.js';
-import { ArtifactStore, type Abortable, type ReadOptions, type StoredObject, type WriteOptions } from './artifact-store.js';
+import type { Abortable, ReadOptions, StoredObject, WriteOptions } from './artifact-store.js';
+import { RemoteStore } from './remote-store.js';
 import { diskFull, objectExists, objectMissing } from './local-errors.js';
 import { assertKey, isKey, normalizePrefix, TEMPORARY_PREFIX } from './object-key.js';
 import { isNotThere, type RcloneAccess, RcloneProgram, toRcloneError } from './rclone-program.js';
-import { readAll } from './read-all.js';
 
 export interface RcloneConfig extends RcloneAccess {
   /** `name:path`, where the name is one of the configuration. */
@@ -27,9 +27,9 @@ interface Listed {
  * show a file while it is written, and keep what was written of one that was cut. No remote refuses a name that is taken; within this process writers
  * of one key wait for each other.
  */
-export class RcloneStore extends ArtifactStore {
+export class RcloneStore extends RemoteStore {
   private readonly rclone: RcloneProgram;
-  private readonly where: string;
+  protected readonly where: string;
   private readonly root: string;
   private readonly busy = new Map<string, Promise<void>>();
 
@@ -97,9 +97,7 @@ export class RcloneStore extends ArtifactStore {
         if (bytes !== wanted) throw new Error(`it gave ${bytes} bytes instead of ${wanted}`);
         out.end();
       })
-      .catch((error: unknown) =>
-        out.destroy(signal?.aborted ? abortReason(signal) : toRcloneError(error, 'read', key, this.where)),
-      );
+      .catch((error: unknown) => out.destroy(signal?.aborted ? abortReason(signal) : this.errorOf(error, 'read', key)));
     return out;
   }
 
@@ -162,18 +160,6 @@ export class RcloneStore extends ArtifactStore {
     }
   }
 
-  async check({ signal }: Abortable = {}): Promise<void> {
-    const key = `.canary-${randomBytes(8).toString('hex')}`;
-    const content = randomBytes(64);
-    await this.write(key, [content], { signal });
-    try {
-      if (content.equals(await readAll(this, key, content.length, signal))) return;
-      throw new EngineError('STORE_FAILED', `${this.where} gave back other bytes than were written.`, 'Check the remote.');
-    } finally {
-      await this.remove(key);
-    }
-  }
-
   /** None does, that rclone speaks of. */
   override async refusesTakenKeys(): Promise<boolean> {
     return false;
@@ -188,7 +174,7 @@ export class RcloneStore extends ArtifactStore {
     } catch (error) {
       if (signal?.aborted) throw abortReason(signal);
       if (failure) throw failure.error;
-      throw toRcloneError(error, 'write', key, this.where);
+      throw this.errorOf(error, 'write', key);
     }
     const stored = await this.statOf(temporary, signal);
     if (stored?.Size === bytes) return bytes;
@@ -246,7 +232,7 @@ export class RcloneStore extends ArtifactStore {
       .then(() => lines.end())
       .catch((error: unknown) => {
         if (isNotThere(error)) return void lines.end();
-        lines.destroy(signal?.aborted ? abortReason(signal) : toRcloneError(error, 'list', bare || 'the files', this.where));
+        lines.destroy(signal?.aborted ? abortReason(signal) : this.errorOf(error, 'list', bare || 'the files'));
       });
     try {
       for await (const line of lines as AsyncIterable<string>) {
@@ -285,13 +271,7 @@ export class RcloneStore extends ArtifactStore {
     return this.root + key;
   }
 
-  private async explained<T>(action: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    signal?.throwIfAborted();
-    try {
-      return await work();
-    } catch (error) {
-      if (signal?.aborted) throw abortReason(signal);
-      throw toRcloneError(error, action, key, this.where);
-    }
+  protected errorOf(error: unknown, action: string, key: string): EngineError {
+    return toRcloneError(error, action, key, this.where);
   }
 }

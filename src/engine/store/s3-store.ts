@@ -11,16 +11,15 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
-import { randomBytes } from 'node:crypto';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Readable } from 'node:stream';
 import { EngineError } from '../errors.js';
 import { abortReason, destroyOnAbort } from './abort.js';
-import { ArtifactStore, type Abortable, type ReadOptions, type StoredObject, type WriteOptions } from './artifact-store.js';
+import type { Abortable, ReadOptions, StoredObject, WriteOptions } from './artifact-store.js';
+import { RemoteStore } from './remote-store.js';
 import { objectExists, objectMissing } from './local-errors.js';
 import { assertKey, isKey, normalizePrefix } from './object-key.js';
-import { readAll } from './read-all.js';
 import { type OpenedObject, resumingRead } from './resuming-read.js';
 import { isMissing, isTaken, statusOf, toS3Error } from './s3-errors.js';
 import { partBytes, type S3Config } from './s3-config.js';
@@ -31,9 +30,9 @@ const MOST_COPIED_AT_ONCE = 5 * 1024 ** 3;
 const REMOVED_AT_ONCE = 8;
 
 /** Objects in an S3-compatible bucket. There is no rename: an object is copied inside the store, and then its old key removed. */
-export class S3Store extends ArtifactStore {
+export class S3Store extends RemoteStore {
   private readonly client: S3Client;
-  private readonly where: string;
+  protected readonly where: string;
   private readonly root: string;
 
   constructor(private readonly config: S3Config) {
@@ -82,7 +81,7 @@ export class S3Store extends ArtifactStore {
       const upload = new S3Upload(this.client, this.config, this.root + key, {
         overwrite: options.overwrite === true,
         signal,
-        explain: (error) => toS3Error(error, 'write', key, this.where),
+        explain: (error) => this.errorOf(error, 'write', key),
         taken: () => objectExists(key, this.where),
       });
       return await upload.send(stream as AsyncIterable<Buffer>, partBytes(this.config));
@@ -99,7 +98,7 @@ export class S3Store extends ArtifactStore {
     signal?.throwIfAborted();
     if (start < 0 || (end !== undefined && end < start)) throw new RangeError(`A range from ${start} to ${end} is none.`);
     const first = await this.open(key, start, end, undefined, signal);
-    const explain = (error: unknown) => toS3Error(error, 'read', key, this.where);
+    const explain = (error: unknown) => this.errorOf(error, 'read', key);
     // The rest has to be of the same object.
     const open = (position: number) => this.open(key, position, end, first?.version, signal);
     const content = first === null ? [] : resumingRead({ first, start, open, explain, signal });
@@ -207,18 +206,6 @@ export class S3Store extends ArtifactStore {
     return null;
   }
 
-  async check({ signal }: Abortable = {}): Promise<void> {
-    const key = `.canary-${randomBytes(8).toString('hex')}`;
-    const content = randomBytes(64);
-    await this.write(key, [content], { signal });
-    try {
-      if (content.equals(await readAll(this, key, content.length, signal))) return;
-      throw new EngineError('STORE_FAILED', `${this.where} gave back other bytes than were written.`, 'Check the store.');
-    } finally {
-      await this.remove(key);
-    }
-  }
-
   override async refusesTakenKeys(takenKey: string, signal?: AbortSignal): Promise<boolean> {
     const place = { Bucket: this.config.bucket, Key: this.root + takenKey };
     return this.explained('write', takenKey, signal, () =>
@@ -295,14 +282,8 @@ export class S3Store extends ArtifactStore {
     });
   }
 
-  private async explained<T>(action: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    signal?.throwIfAborted();
-    try {
-      return await work();
-    } catch (error) {
-      if (signal?.aborted) throw abortReason(signal);
-      throw toS3Error(error, action, key, this.where);
-    }
+  protected errorOf(error: unknown, action: string, key: string): EngineError {
+    return toS3Error(error, action, key, this.where);
   }
 }
 

@@ -1,14 +1,13 @@
-import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { EngineError } from '../errors.js';
 import { openObject } from '../supabase/open-object.js';
 import { StorageClient, type SupabaseAccess } from '../supabase/storage-client.js';
 import { isDuplicate, isNoBucket, isNotThere, toStorageError } from '../supabase/storage-errors.js';
 import { abortReason, destroyOnAbort } from './abort.js';
-import { ArtifactStore, type Abortable, type ReadOptions, type StoredObject, type WriteOptions } from './artifact-store.js';
+import type { Abortable, ReadOptions, StoredObject, WriteOptions } from './artifact-store.js';
+import { RemoteStore } from './remote-store.js';
 import { objectExists, objectMissing } from './local-errors.js';
 import { assertKey, isKey, normalizePrefix } from './object-key.js';
-import { readAll } from './read-all.js';
 import { type OpenedObject, resumingRead } from './resuming-read.js';
 import { SupabaseUpload } from './supabase-upload.js';
 
@@ -26,9 +25,9 @@ const LISTED_AT_ONCE = 1000;
 const REMOVED_AT_ONCE = 100;
 
 /** Objects in a private bucket of a Supabase project. */
-export class SupabaseStore extends ArtifactStore {
+export class SupabaseStore extends RemoteStore {
   private readonly client: StorageClient;
-  private readonly where: string;
+  protected readonly where: string;
   private readonly root: string;
   private bucketIsReady = false;
 
@@ -56,7 +55,7 @@ export class SupabaseStore extends ArtifactStore {
       const upload = new SupabaseUpload(this.client, this.config.bucket, this.root + key, {
         overwrite: options.overwrite === true,
         signal,
-        explain: (error) => toStorageError(error, 'write', key, this.where),
+        explain: (error) => this.errorOf(error, 'write', key),
         taken: () => objectExists(key, this.where),
         // What is overwritten must not come back out of a cache.
         about: { contentType: 'application/octet-stream', cacheControl: 'max-age=0' },
@@ -78,7 +77,7 @@ export class SupabaseStore extends ArtifactStore {
     if (start < 0 || (end !== undefined && end < start)) throw new RangeError(`A range from ${start} to ${end} is none.`);
     const open = (position: number) => this.open(key, position, end, signal);
     const first = await open(start);
-    const explain = (error: unknown) => toStorageError(error, 'read', key, this.where);
+    const explain = (error: unknown) => this.errorOf(error, 'read', key);
     const content = first === null ? [] : resumingRead({ first, start, open, explain, signal });
     const stream = Readable.from(content, { objectMode: false });
     stream.on('error', () => {});
@@ -139,7 +138,7 @@ export class SupabaseStore extends ArtifactStore {
       if (isDuplicate(error)) throw objectExists(to, this.where);
       // The answer may have been lost, and the retry have found the object gone.
       const moved = isNotThere(error) ? await this.stat(to, { signal }) : null;
-      if (moved?.bytes !== source.bytes) throw toStorageError(error, 'move', from, this.where);
+      if (moved?.bytes !== source.bytes) throw this.errorOf(error, 'move', from);
     }
   }
 
@@ -173,18 +172,6 @@ export class SupabaseStore extends ArtifactStore {
   async freeBytes({ signal }: Abortable = {}): Promise<null> {
     signal?.throwIfAborted();
     return null;
-  }
-
-  async check({ signal }: Abortable = {}): Promise<void> {
-    const key = `.canary-${randomBytes(8).toString('hex')}`;
-    const content = randomBytes(64);
-    await this.write(key, [content], { signal });
-    try {
-      if (content.equals(await readAll(this, key, content.length, signal))) return;
-      throw new EngineError('STORE_FAILED', `${this.where} gave back other bytes than were written.`, 'Check the store.');
-    } finally {
-      await this.remove(key);
-    }
   }
 
   override async refusesTakenKeys(takenKey: string, signal?: AbortSignal): Promise<boolean> {
@@ -248,13 +235,7 @@ export class SupabaseStore extends ArtifactStore {
     });
   }
 
-  private async explained<T>(action: string, key: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-    signal?.throwIfAborted();
-    try {
-      return await work();
-    } catch (error) {
-      if (signal?.aborted) throw abortReason(signal);
-      throw toStorageError(error, action, key, this.where);
-    }
+  protected errorOf(error: unknown, action: string, key: string): EngineError {
+    return toStorageError(error, action, key, this.where);
   }
 }
