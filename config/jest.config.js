@@ -32,6 +32,8 @@ export default {
   rootDir,
   testTimeout: 120_000,
   maxWorkers: 2,
+  // Each file loads the modules anew, PGlite's WebAssembly among them, and a worker keeps what it has loaded: at 2 GB it is three times as slow.
+  workerIdleMemoryLimit: '1GB',
   projects: [
     project('unit', ['<rootDir>/src/**/*.spec.ts']),
     project('integration', ['<rootDir>/test/integration/**/*.spec.ts']),

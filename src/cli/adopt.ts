@@ -14,7 +14,7 @@ import { openInstallation } from '../installation/installation.js';
 import { openSecretBox, openServerKeys } from '../keys/server-keys.js';
 import type { AdoptionDto } from '../recovery/adopt.dto.js';
 import { AdoptionService } from '../recovery/adoption.js';
-import type { Outcome, Surroundings } from './commands.js';
+import { counted, type Outcome, type Surroundings } from './commands.js';
 import type { Options } from './options.js';
 import { UsageError } from './exit-codes.js';
 import { readKeyFiles, s3Of } from './place.js';
@@ -120,7 +120,7 @@ function slugOf(name: string): string {
 
 function linesOf({ found, adopted, known, unread, sources, settings, notes }: AdoptionDto): string[] {
   return [
-    `${found} backups found, ${adopted} taken in, ${known} known already`,
+    `${counted(found)} found, ${adopted} taken in, ${known} known already`,
     ...sources.map(({ id, name, hasCredentials }) => `source ${name} (${id})${hasCredentials ? '' : ', without credentials'}`),
     ...(settings ? [`settings of ${settings.madeAt}: ${JSON.stringify(settings.created)}`] : []),
     ...unread.map(({ prefix, reason }) => `NOT READ ${prefix}: ${reason}`),

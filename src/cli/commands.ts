@@ -30,7 +30,7 @@ export async function inspect(options: Options, { env, signal }: Surroundings): 
   const problem = seen.find((each) => each.problem !== null)?.problem;
   return {
     lines: [
-      `${seen.length} backups`,
+      counted(seen.length),
       ...seen.map(({ ids, manifest, problem: why }) =>
         manifest
           ? `${ids.backup}  ${manifest.source.name}  PostgreSQL ${manifest.source.serverVersion}  ${manifest.totals.tableCount} tables  ${manifest.totals.rowCount} rows  ${bytesOf(manifest.artifacts)} MB`
@@ -146,6 +146,11 @@ function toJson({ ids, prefix, manifest, manifestSha256, signedBy, problem }: Se
     artifacts: manifest?.artifacts ?? null,
     recipients: manifest?.recipients ?? null,
   };
+}
+
+/** So many backups, in words. */
+export function counted(backups: number): string {
+  return `${backups} backup${backups === 1 ? '' : 's'}`;
 }
 
 function bytesOf(artifacts: readonly { storedBytes: number }[]): string {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -298,6 +298,11 @@ describe('the command line, without a server', () => {
     const args = ['adopt', kept(), '--kit', kitFile(), '--no-settings', '--json'];
     expect(await backstay(args, { DATA_DIR: dataDir })).toMatchObject({ code: 0, json: { adopted: 1, unread: [] } });
     expect(await backstay(args, { DATA_DIR: dataDir })).toMatchObject({ code: 0, json: { adopted: 0, known: 1 } });
+    // Another folder of the same name is another destination.
+    const empty = join(root, 'elsewhere', 'kept');
+    await mkdir(empty, { recursive: true });
+    const none = await backstay(['adopt', empty, '--kit', kitFile(), '--no-settings', '--json'], { DATA_DIR: dataDir });
+    expect(none).toMatchObject({ code: 0, json: { found: 0, adopted: 0, known: 0 } });
     const server = await start({ DATA_DIR: dataDir });
     expect(await verify(server, lost.id, 2)).toMatchObject({ status: 'completed', provenLevel: 2 });
   }, 300_000);
