@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { readToc } from './archive/header-only.js';
 import type { ArchiveToc } from './archive/toc.js';
 import { checkArtifact, readArtifactPlain } from './artifact/artifact-reader.js';
@@ -77,6 +78,11 @@ export async function checkArtifacts(source: ArchiveSource, manifest: Manifest, 
     });
     before += artifact.storedBytes;
   }
+}
+
+/** The archive's plain bytes; the hash of the stored ones, which holds for them too, is compared once more at their end. */
+export function readArchive({ store, identities, signal }: ArchiveSource, { key, artifact }: OpenedArchive): Promise<Readable> {
+  return readArtifactPlain({ store, key, name: artifact.name, identities, expected: artifact, storedHashOnly: true, signal });
 }
 
 /** The archive that was read is not the one of the manifest. */

@@ -3,11 +3,10 @@ import { ArchiveReader } from './archive/archive-reader.js';
 import { LargeObjectsDigest } from './archive/large-objects.js';
 import { type Stage, StagePool } from './archive/stage.js';
 import { type ArchiveToc, LARGE_OBJECT_DATA, TABLE_DATA, type TocEntry } from './archive/toc.js';
-import { readArtifactPlain } from './artifact/artifact-reader.js';
 import type { TableDigest } from './artifact/manifest.js';
 import { withClient } from './postgres/client.js';
 import { relationKey } from './postgres/relations.js';
-import { differsFromManifest } from './restore-archive.js';
+import { differsFromManifest, readArchive } from './restore-archive.js';
 import { encodingOf, explained, TableCopy } from './restore-table-copy.js';
 import type { Loading } from './restore-loading.js';
 
@@ -141,15 +140,7 @@ async function loadLane(work: Work): Promise<void> {
     { applicationName, settings: { ...SETTINGS, ...settings }, signal: source.signal },
     async (client) => {
       const loader = new BlockLoader(client, work.loading, stages, work);
-      const plain = await readArtifactPlain({
-        store: source.store,
-        key: archive.key,
-        name: archive.artifact.name,
-        identities: source.identities,
-        expected: archive.artifact,
-        storedHashOnly: true,
-        signal: source.signal,
-      });
+      const plain = await readArchive(source, archive);
       for await (const chunk of plain as AsyncIterable<Buffer>) {
         reader.write(chunk);
         release(chunk);

@@ -2,7 +2,6 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ArchiveInspector } from './archive/archive-inspector.js';
-import { readArtifactPlain } from './artifact/artifact-reader.js';
 import type { TableDigest } from './artifact/manifest.js';
 import { EngineError } from './errors.js';
 import type { PgConnection } from './postgres/connection.js';
@@ -10,7 +9,7 @@ import { databaseArgument, withPgEnvironment } from './postgres/environment.js';
 import { programError, redact } from './postgres/program-error.js';
 import { ProgramFailed, startProgram } from './postgres/run-program.js';
 import type { ProgressMeter } from './progress.js';
-import { type ArchiveSource, differsFromManifest, type OpenedArchive } from './restore-archive.js';
+import { type ArchiveSource, differsFromManifest, type OpenedArchive, readArchive } from './restore-archive.js';
 import { ignoredErrors } from './restore-errors.js';
 import { withTemporaryFolder } from './temporary-folder.js';
 
@@ -49,15 +48,7 @@ export async function restoreStream(
   const { source, archive, meter } = loading;
   meter.begin('data', archive.artifact.plainBytes);
   const inspector = new ArchiveInspector();
-  const plain = await readArtifactPlain({
-    store: source.store,
-    key: archive.key,
-    name: archive.artifact.name,
-    identities: source.identities,
-    expected: archive.artifact,
-    storedHashOnly: true,
-    signal: source.signal,
-  });
+  const plain = await readArchive(source, archive);
   const told = async function* (bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     let passed = 0;
     for await (const chunk of bytes) {

@@ -2,7 +2,6 @@ import { Injectable, Logger } from '@nestjs/common';
 import { createHash } from 'node:crypto';
 import { Changes } from '../audit/changes.js';
 import type { Identity } from '../auth/identity.js';
-import { BACKUP_ID } from '../common/identifiers.js';
 import { Catalog, type Trx } from '../catalog/catalog.js';
 import { Errors } from '../common/errors.js';
 import { type AdoptedState, ManifestImport } from '../backups/manifest-import.js';
@@ -10,38 +9,22 @@ import { BackupCopies } from '../destinations/backup-copies.js';
 import { DEFAULT_DESTINATION } from '../destinations/destination.js';
 import { DestinationsService } from '../destinations/destinations.service.js';
 import { type OpenDestination, Stores } from '../destinations/stores.js';
-import { type LoadedManifest, loadManifest, readManifestHash } from '../engine/artifact/load-manifest.js';
 import type { Manifest } from '../engine/artifact/manifest.js';
 import { EngineError } from '../engine/errors.js';
 import { type KeysInText, keysInText } from '../engine/recovery-kit.js';
-import type { ArtifactStore } from '../engine/store/artifact-store.js';
-import { objectKey } from '../engine/store/layout.js';
 import { Installation } from '../installation/installation.js';
-import { Keyring, type OpeningKeys } from '../keys/keyring.js';
+import { Keyring } from '../keys/keyring.js';
 import { UNKNOWN_HOST } from '../sources/source-values.js';
 import type { AdoptDto, AdoptedSourceDto, AdoptionDto, UnreadManifestDto } from './adopt.dto.js';
 import { findGroups, type FoundGroup, isMeant } from './found-backups.js';
+import { notesOn, nothingFound } from './adoption-view.js';
+import { type FoundBackup, missingArtifact, trustManifest, type TrustedManifest, type Trusting } from './manifest-trust.js';
 import { type BroughtBack, SettingsAdoption } from './settings-adoption.js';
 
-type FoundBackup = FoundGroup['backups'][number];
-
-/** A manifest that is trusted, and why. */
-interface TrustedManifest {
-  loaded: LoadedManifest;
-  scope: 'server' | 'organization';
-  isPinned: boolean;
-}
-
 /** Everything that stays the same from one manifest to the next. */
-interface Adopting {
+interface Adopting extends Trusting {
   caller: Identity;
-  destination: OpenDestination;
-  /** Null where the server's keys are not to be used. */
-  servers: OpeningKeys | null;
-  organizations: OpeningKeys;
-  overrideReason: string | undefined;
   settings: BroughtBack | null;
-  signal: AbortSignal;
 }
 
 const LONGEST_MS = 6 * 3_600_000;
@@ -193,7 +176,7 @@ export class AdoptionService {
     let count = 0;
     for (const backup of group.backups) {
       try {
-        const trusted = await this.trust(backup, work);
+        const trusted = await trustManifest(backup, work);
         hashes.add(trusted.loaded.sha256);
         chain.push(trusted.loaded.manifest);
         const row = known.get(backup.backup);
@@ -231,30 +214,6 @@ export class AdoptionService {
       settings: work.settings?.answer ?? null,
       notes: [...(work.settings?.notes ?? []), ...notesOn([...sources.values()], unread)],
     };
-  }
-
-  /** @throws EngineError when no key that is trusted has signed it, and nobody has said to take it in all the same */
-  private async trust(backup: FoundBackup, work: Adopting): Promise<TrustedManifest> {
-    const { store } = work.destination;
-    const { prefix, ...ids } = backup;
-    if (!BACKUP_ID.test(ids.backup))
-      throw new EngineError(
-        'MANIFEST_CORRUPT',
-        `${ids.backup} is not the id of a backup.`,
-        'It was not written by this product.',
-      );
-    const load = async (keys: OpeningKeys) => loadManifest(store, prefix, keys, ids, work.signal);
-    if (work.servers)
-      try {
-        return { loaded: await load(work.servers), scope: 'server', isPinned: false };
-      } catch (error) {
-        if (!(error instanceof EngineError) || error.code !== 'SIGNATURE_INVALID') throw error;
-      }
-    if (work.servers && work.overrideReason !== undefined) {
-      const trustedManifestSha256 = await readManifestHash(store, prefix, work.signal);
-      return { loaded: await load({ ...work.servers, trustedManifestSha256 }), scope: 'server', isPinned: true };
-    }
-    return { loaded: await load(work.organizations), scope: 'organization', isPinned: false };
   }
 
   private async insert(
@@ -362,51 +321,3 @@ const UNKNOWN_STATE: AdoptedState = {
   scheduleName: null,
   scheduledFor: null,
 };
-
-/** Level 0 is that every artifact is there in its size. @returns what is wrong, or null */
-async function missingArtifact(
-  store: ArtifactStore,
-  prefix: string,
-  manifest: Manifest,
-  signal: AbortSignal,
-): Promise<string | null> {
-  for (const { name, storedBytes } of manifest.artifacts) {
-    const stored = await store.stat(objectKey(prefix, name), { signal });
-    if (!stored) return `${name} was not at the destination when the backup was adopted.`;
-    if (stored.bytes !== storedBytes)
-      return `${name} had ${stored.bytes} bytes instead of ${storedBytes} when the backup was adopted.`;
-  }
-  return null;
-}
-
-function notesOn(sources: readonly AdoptedSourceDto[], unread: readonly UnreadManifestDto[]): string[] {
-  const without = sources.filter(({ hasCredentials }) => !hasCredentials).map(({ name }) => name);
-  return [
-    ...(without.length === 0
-      ? []
-      : [
-          `No credentials came with ${without.join(', ')}: give them by PUT /api/sources/:id, or restore to a target of mode url.`,
-        ]),
-    ...(unread.some(({ code }) => code === 'SIGNATURE_INVALID')
-      ? [
-          'Some manifests are signed by a key that is not trusted here: send the recovery kit of the server that made them, as "kit".',
-        ]
-      : []),
-  ];
-}
-
-function nothingFound(groups: readonly FoundGroup[]): AdoptionDto {
-  return {
-    installation: null,
-    organization: null,
-    found: 0,
-    adopted: 0,
-    known: 0,
-    backups: [],
-    sources: [],
-    unread: [],
-    chainGaps: [],
-    settings: null,
-    notes: groups.length === 0 ? ['There is no backup at the destination that this organization may take in.'] : [],
-  };
-}
