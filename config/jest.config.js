@@ -30,6 +30,8 @@ const project = (displayName, testMatch) => ({
 
 export default {
   rootDir,
+  globalSetup: '<rootDir>/config/jest-setup.js',
+  globalTeardown: '<rootDir>/config/jest-teardown.js',
   testTimeout: 120_000,
   maxWorkers: 2,
   // Each file loads the modules anew, PGlite's WebAssembly among them, and a worker keeps what it has loaded: at 2 GB it is three times as slow.

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { placeEmptyCatalog } from './empty-catalog.js';
 import { type Answer, send, serverEnvironment } from './server.js';
 import { until } from './until.js';
 
@@ -31,6 +32,7 @@ export class ServerProcess {
 
   static async start(dataDir: string, env: NodeJS.ProcessEnv = {}): Promise<ServerProcess> {
     if (!existsSync(MAIN)) throw new Error('dist/main.js is not there: run `npm run build` first');
+    if (env['DATABASE_URL'] === undefined) await placeEmptyCatalog(dataDir);
     const child = spawn(process.execPath, [MAIN], {
       env: { PATH: process.env['PATH'], ...serverEnvironment(dataDir, env) },
       stdio: ['ignore', 'pipe', 'pipe'],

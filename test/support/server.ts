@@ -9,6 +9,7 @@ import { newId } from '../../src/common/identifiers.js';
 import { loadSettings } from '../../src/config/settings.js';
 import type { PgConnection } from '../../src/engine/postgres/connection.js';
 import { type RunningServer, startServer } from '../../src/server.js';
+import { placeEmptyCatalog } from './empty-catalog.js';
 import { stopBeforePostgres } from './postgres.js';
 
 /** The owner's key of every test server, unless the test sets another. */
@@ -55,6 +56,7 @@ export class TestServer {
   /** Starts a server; rate limits are off unless the test sets them. */
   static async start(env: NodeJS.ProcessEnv = {}): Promise<TestServer> {
     const dataDir = env['DATA_DIR'] ?? (await mkdtemp(join(tmpdir(), 'backstay-e2e-')));
+    if (env['DATABASE_URL'] === undefined) await placeEmptyCatalog(dataDir);
     return new TestServer(await startServer(loadSettings(serverEnvironment(dataDir, env))), dataDir);
   }
 
