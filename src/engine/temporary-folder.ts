@@ -6,11 +6,18 @@ import { types } from 'node:util';
 import { EngineError } from './errors.js';
 import { startOf } from './postgres/process-start.js';
 
+/** Faults of a disk or folder that no store and no socket has: those explain their own. */
+const FAULTS: Record<string, string> = {
+  EIO: 'the device failed',
+  EROFS: 'it is mounted read-only',
+  EACCES: 'this user may not write there',
+};
+
 const NAME = /^backstay-work-(\d+)-([0-9a-f]{8})-/;
 
 /**
  * Runs `fn` with a folder that only this user can enter, and removes it after. Its name says which process it belongs to.
- * @throws EngineError DISK_FULL where there is no room for it; what `fn` throws
+ * @throws EngineError DISK_FULL where there is no room for it, TEMPORARY_FILES_FAILED where it can't be written; what `fn` throws
  */
 export async function withTemporaryFolder<T>(fn: (folder: string) => Promise<T>): Promise<T> {
   const prefix = join(tmpdir(), `backstay-work-${process.pid}-${markOf(await startOf(process.pid))}-`);
@@ -26,14 +33,22 @@ export async function withTemporaryFolder<T>(fn: (folder: string) => Promise<T>)
   }
 }
 
-/** A full disk under the temporary files, as the user is told of it; whatever else it is stays as it is. */
+/** What fails under the temporary files, as the user is told of it; whatever else it is stays as it is. */
 function explained(error: unknown): unknown {
-  const code = types.isNativeError(error) && 'code' in error ? error.code : undefined;
-  if (code !== 'ENOSPC' && code !== 'EDQUOT') return error;
+  const { code = '', syscall = '' } = types.isNativeError(error) ? (error as NodeJS.ErrnoException) : {};
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new EngineError(
+      'DISK_FULL',
+      `There is no room for temporary files in ${tmpdir()} on the machine of this server.`,
+      'Free some space there, or let TMPDIR name another folder, and try again.',
+      { cause: error },
+    );
+  const why = FAULTS[code];
+  if (why === undefined || syscall.startsWith('spawn')) return error;
   return new EngineError(
-    'DISK_FULL',
-    `There is no room for temporary files in ${tmpdir()} on the machine of this server.`,
-    'Free some space there, or let TMPDIR name another folder, and try again.',
+    'TEMPORARY_FILES_FAILED',
+    `No temporary file could be written in ${tmpdir()} on the machine of this server: ${why} (${code}).`,
+    'Look at that disk, or let TMPDIR name another folder, and try again.',
     { cause: error },
   );
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { holdLock } from '../support/held-lock.js';
 import { usePostgres } from '../support/postgres.js';
-import { backUp, createBackup, ended, good, type Run, strayFiles, verify } from '../support/runs.js';
+import { backUp, createBackup, createRestore, ended, good, type Run, strayFiles, verify } from '../support/runs.js';
 import { urlOf } from '../support/server.js';
 import { ServerProcess } from '../support/server-process.js';
 import { until } from '../support/until.js';
@@ -18,6 +18,8 @@ const CALLS = {
   write: 'write,writev,pwrite64,pwritev',
   rename: 'rename,renameat,renameat2,link,linkat',
 } as const;
+/** The folder for temporary files is made so. */
+const TEMPORARY_CALLS = 'mkdir,mkdirat';
 
 // Injecting faults takes the program strace, and the right to trace another process.
 const mayTrace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0;
@@ -71,6 +73,29 @@ const mayTrace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0;
       return ended(server, id);
     });
   }
+
+  it('on writes fails a restore with a sentence, leaves nothing, and lets the next one through', async () => {
+    const { id: backup } = await backUp(server);
+    let failures = 0;
+    for (let at = 1; at <= FIRST_CALLS; at += 1) {
+      const target = { mode: 'new-database', database: `copy_${at}` };
+      const done = await failing(TEMPORARY_CALLS, at, [], async () =>
+        ended(server, (await createRestore(server, backup, target)).id),
+      );
+      const made = await postgres.current.query(
+        'postgres',
+        `SELECT 1 FROM pg_database WHERE datname = 'copy_${at}' OR datname LIKE 'backstay%'`,
+      );
+      if (done.status === 'failed') {
+        failures += 1;
+        expect(done.error).toMatchObject({ code: 'TEMPORARY_FILES_FAILED', message: expect.stringContaining('EIO') });
+        expect(made).toEqual([]);
+      } else expect(done).toMatchObject({ status: 'completed', countsEqual: true });
+      const next = await createRestore(server, backup, { mode: 'new-database', database: `next_${at}` });
+      expect(await ended(server, next.id)).toMatchObject({ status: 'completed', countsEqual: true });
+    }
+    expect(failures).toBeGreaterThan(0);
+  }, 600_000);
 
   /** Artifacts that the server is writing. */
   async function openFiles(): Promise<string[]> {
