@@ -30,6 +30,13 @@ export async function createMissingRoles(client: Client, source: ArchiveSource, 
   return warnings;
 }
 
+export async function canCreateRoles(client: Client): Promise<boolean> {
+  const { rows } = await client.query<{ may: boolean }>(
+    'SELECT rolcreaterole OR rolsuper AS may FROM pg_catalog.pg_roles WHERE rolname = current_user',
+  );
+  return rows[0]?.may === true;
+}
+
 /** The role of `ALTER ROLE x WITH …`, as pg_dumpall writes it; undefined for anything else. */
 function attributesOf(tokens: readonly SqlToken[]): string | undefined {
   const [alter, what, role, how] = tokens.map((token) => token.value);

@@ -1,6 +1,7 @@
 import { stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Client } from 'pg';
+import type { TocEntry } from './archive/toc.js';
 import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
 import type { PgConnection } from './postgres/connection.js';
@@ -99,16 +100,44 @@ async function assertMayReplace(client: Client): Promise<void> {
       ORDER BY 1 LIMIT 3`,
   );
   if (rows.length === 0) return;
-  const more = Number(rows[0]?.count) - rows.length;
-  throw new EngineError(
+  throw ownedByOthers(
+    rows.map(({ name }) => name),
+    Number(rows[0]?.count),
+  );
+}
+
+/** @param names of relations that the role does not own, as SQL writes them; the first few of `count` */
+export function ownedByOthers(names: readonly string[], count = names.length): EngineError {
+  const first = names.slice(0, 3);
+  const more = count - first.length;
+  return new EngineError(
     'PRIVILEGE_MISSING',
-    `The role of the source does not own ${rows.map(({ name }) => name).join(', ')}${more > 0 ? ` and ${more} more` : ''}, and only an owner may replace a relation.`,
+    `The role of the source does not own ${first.join(', ')}${more > 0 ? ` and ${more} more` : ''}, and only an owner may replace a relation.`,
     'Choose tables that it owns, make it a member of their owners, or restore by another mode.',
   );
 }
 
+/** @throws EngineError PRIVILEGE_MISSING when the role may not make what these entries bring */
+export async function assertMayFill(client: Client, entries: readonly TocEntry[], place: string): Promise<void> {
+  const { rows } = await client.query<{ database: boolean; public: boolean | null }>(
+    `SELECT has_database_privilege(current_user, current_database(), 'CREATE') AS database,
+            (SELECT has_schema_privilege(current_user, oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'public') AS public`,
+  );
+  const needsDatabase = entries.some(({ desc, tag }) => (desc === 'SCHEMA' && tag !== 'public') || desc === 'EXTENSION');
+  const lacks = [
+    ...(needsDatabase && !rows[0]?.database ? ['CREATE ON DATABASE'] : []),
+    ...(rows[0]?.public === false && entries.some(({ schema }) => schema === 'public') ? ['CREATE ON SCHEMA public'] : []),
+  ];
+  if (lacks.length === 0) return;
+  throw new EngineError(
+    'PRIVILEGE_MISSING',
+    `The role of the target may not make what the backup holds at ${place}: it lacks ${lacks.join(' and ')}.`,
+    'GRANT it the right, or name a role that owns the database.',
+  );
+}
+
 /** @throws EngineError PRIVILEGE_MISSING */
-async function assertMayMakeSchemas(client: Client, database: string): Promise<void> {
+export async function assertMayMakeSchemas(client: Client, database: string): Promise<void> {
   const { rows } = await client.query<{ may: boolean }>(
     "SELECT has_database_privilege(current_user, current_database(), 'CREATE') AS may",
   );

@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import { dropKeysWithTheirTables } from './archive/clean-drops.js';
+import { withLockTimeout } from './archive/lock-timeout.js';
 import { selectEntries, type Selection } from './archive/selection.js';
 import { toSideSchema } from './archive/side-schema.js';
 import type { ArchiveToc } from './archive/toc.js';
@@ -18,8 +19,7 @@ import type { RestoreOutcome, RestoreRequest } from './restore-request.js';
 import { adaptToRoles } from './restore-roles.js';
 import { choose, type Chosen, withChoice } from './restore-selection.js';
 
-/** How long pg_restore waits for a lock that somebody else holds on what it replaces. */
-const LOCK_TIMEOUT = '30s';
+const LOCK_TIMEOUT_MS = 60_000;
 
 /** What becomes of what is there: nothing is, it is dropped before it is made anew, or it stays and the restored comes beside it. */
 export type Placement = 'empty' | 'replace' | { sideSchema: string };
@@ -43,7 +43,7 @@ export async function restoreInOneTransaction(
     const roles = await adaptToRoles(client, archive);
     return {
       chosen,
-      header: roles.header,
+      header: withLockTimeout(roles.header, request.lockTimeoutMs ?? LOCK_TIMEOUT_MS),
       warnings: [...created, ...roles.warnings],
       settings: await loadSettings(client, request),
     };
@@ -124,12 +124,11 @@ async function withSideSchema(
 
 /** Rows alone come in the archive's order, which foreign keys and triggers of a table that is there would mind. */
 async function loadSettings(client: Client, { selection }: RestoreRequest): Promise<Record<string, string>> {
-  const settings = { lock_timeout: LOCK_TIMEOUT };
-  if (!selection.dataOnly) return settings;
+  if (!selection.dataOnly) return {};
   const { rows } = await client.query<{ may: boolean }>(
     'SELECT rolsuper AS may FROM pg_catalog.pg_roles WHERE rolname = current_user',
   );
-  return rows[0]?.may ? { ...settings, session_replication_role: 'replica' } : settings;
+  return rows[0]?.may ? { session_replication_role: 'replica' } : {};
 }
 
 /** Full id of the transaction that the session of this name is in; null when it has none. */

@@ -1,16 +1,27 @@
 import type { Client } from 'pg';
+import type { Selection } from './archive/selection.js';
+import type { TocEntry } from './archive/toc.js';
 import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
 import { describeConnection } from './postgres/connection.js';
 import { type ArchiveSource, type OpenedArchive, openArchive } from './restore-archive.js';
 import { existingObjects } from './restore-existing.js';
-import { assertMayCreate, assertOwns, freeBytesAt, modesOf, type ModesOfSource } from './restore-modes.js';
+import {
+  assertMayCreate,
+  assertMayFill,
+  assertMayMakeSchemas,
+  assertOwns,
+  freeBytesAt,
+  modesOf,
+  type ModesOfSource,
+  ownedByOthers,
+} from './restore-modes.js';
 import { lockNeeds } from './restore-one-transaction.js';
+import { canCreateRoles } from './restore-globals.js';
 import { missingRoles } from './restore-roles.js';
 import { choose, isWhole } from './restore-selection.js';
 import { leftBehind, maintenanceOf, sessionsIn } from './restore-swap.js';
 import { assertDatabaseName, assertEmpty, databaseOid, type RestoreTarget, serverOf, targetExists } from './restore-target.js';
-import type { Selection } from './archive/selection.js';
 
 /** Plain bytes a second, where no earlier restore tells better. */
 const USUAL_RATE = 30_000_000;
@@ -76,12 +87,13 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
     const version = await serverVersion(client);
     const locks = oneTransaction ? await lockNeeds(client, archive.toc, chosen.dumpIds, replace) : null;
     const roles = [...(await missingRoles(client, archive))].sort();
+    const mayCreateRoles = await canCreateRoles(client);
     const extensions = await missingExtensions(client, archive, entries);
-    const relations = replace ? await relationsOf(client, entries) : { there: [], dependents: [] };
-    problems.push(...(await problemsOf(() => lookAtTarget(client, request, archive))));
+    const relations = replace ? await relationsOf(client, entries) : { there: [], dependents: [], ofOthers: [] };
+    problems.push(...(await problemsOf(() => lookAtTarget(client, request, archive, entries))));
     const freeBytes = await freeBytesAt(client);
     const sessions = replace ? await sessionsIn(connection, connection.database) : [];
-    return { version, locks, roles, extensions, relations, freeBytes, sessions };
+    return { version, locks, roles, mayCreateRoles, extensions, relations, freeBytes, sessions };
   });
   const dataBytes = request.selection.schemaOnly ? 0 : chosen.tables.reduce((bytes, table) => bytes + table.bytes, 0);
   if (facts.freeBytes !== null && facts.freeBytes < dataBytes) {
@@ -94,6 +106,11 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
     problems.push(tooManyLocks(facts.locks, describeConnection(connection)));
   for (const name of facts.extensions)
     problems.push(`The extension ${name} is not installed on the target's server: install its package there.`);
+  if (facts.relations.ofOthers.length > 0) problems.push(sentencesOf(ownedByOthers(facts.relations.ofOthers)));
+  if (request.createRoles && facts.roles.length > 0 && !facts.mayCreateRoles)
+    problems.push(
+      `The role of the target may not create ${facts.roles.map((role) => JSON.stringify(role)).join(', ')}: ALTER ROLE … CREATEROLE, create them before, or leave createRoles out.`,
+    );
   if (facts.relations.dependents.length > 0) {
     problems.push(
       `${facts.relations.dependents.slice(0, 5).join(', ')} ${facts.relations.dependents.length === 1 ? 'depends' : 'depend'} on what would be replaced and is not in the backup: drop it first, or restore by another mode.`,
@@ -139,14 +156,21 @@ export async function planRestore(request: PlanRequest): Promise<RestorePlan> {
 }
 
 /** What each mode asks of the target itself. @throws EngineError */
-async function lookAtTarget(client: Client, { target, selection }: PlanRequest, archive: OpenedArchive): Promise<void> {
+async function lookAtTarget(
+  client: Client,
+  { target, selection }: PlanRequest,
+  archive: OpenedArchive,
+  entries: readonly TocEntry[],
+): Promise<void> {
   switch (target.mode) {
     case 'new-database':
       assertDatabaseName(target.database);
       if ((await databaseOid(client, target.database)) !== null) throw targetExists(target.database);
       return assertMayCreate(client);
     case 'url':
-      return selection.dataOnly ? undefined : assertEmpty(client, target.connection);
+      if (selection.dataOnly) return undefined;
+      await assertEmpty(client, target.connection);
+      return assertMayFill(client, entries, describeConnection(target.connection));
     case 'swap':
       if (!isWhole(selection))
         throw refused(
@@ -164,7 +188,7 @@ async function lookAtTarget(client: Client, { target, selection }: PlanRequest, 
     case 'side-schema':
       if (isWhole(selection) || selection.dataOnly)
         throw refused('A side schema takes tables or schemas with their structure.', 'Choose some by tables or schemas.');
-      return undefined;
+      return assertMayMakeSchemas(client, target.connection.database);
     case 'in-place':
       if (selection.dataOnly || selection.schemaOnly)
         throw refused(
@@ -186,9 +210,13 @@ async function lookAtSwap(
     return { sessions: await sessionsIn(maintenance, server.database), warnings };
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    problems.push(`${error.message} ${error.hint}`);
+    problems.push(sentencesOf(error));
     return { sessions: [], warnings: [] };
   }
+}
+
+function sentencesOf({ message, hint }: EngineError): string {
+  return `${message} ${hint}`;
 }
 
 async function problemsOf(look: () => Promise<void>): Promise<string[]> {
@@ -197,7 +225,7 @@ async function problemsOf(look: () => Promise<void>): Promise<string[]> {
     return [];
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return [`${error.message} ${error.hint}`];
+    return [sentencesOf(error)];
   }
 }
 
@@ -225,11 +253,11 @@ async function missingExtensions(
 async function relationsOf(
   client: Client,
   entries: OpenedArchive['toc']['entries'],
-): Promise<{ there: string[]; dependents: string[] }> {
+): Promise<{ there: string[]; dependents: string[]; ofOthers: string[] }> {
   const kinds = new Set(['TABLE', 'VIEW', 'MATERIALIZED VIEW', 'SEQUENCE', 'FOREIGN TABLE']);
   const mine = entries.filter((entry) => kinds.has(entry.desc) && entry.schema !== null);
-  const { rows: there } = await client.query<{ oid: string; name: string }>(
-    `SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  const { rows: there } = await client.query<{ oid: string; name: string; owns: boolean }>(
+    `SELECT c.oid::text, format('%I.%I', n.nspname, c.relname) AS name, pg_has_role(current_user, c.relowner, 'USAGE') AS owns FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
        JOIN unnest($1::text[], $2::text[]) AS w(schema, name) ON w.schema = n.nspname AND w.name = c.relname WHERE c.relkind IN ('r','p','v','m','S','f')`,
     [mine.map((entry) => entry.schema), mine.map((entry) => entry.tag)],
   );
@@ -251,6 +279,10 @@ async function relationsOf(
       .sort()
       .slice(0, 100),
     dependents: dependents.map((row) => row.what),
+    ofOthers: there
+      .filter((row) => !row.owns)
+      .map((row) => row.name)
+      .sort(),
   };
 }
 

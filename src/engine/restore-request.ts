@@ -17,6 +17,8 @@ export interface RestoreRequest extends ArchiveSource {
   jobs: number;
   /** Go on after errors of pg_restore, which become warnings; only for a new database. */
   continueOnErrors?: boolean;
+  /** How long a restore into a database that others use waits for a lock, in milliseconds; a minute unless given. */
+  lockTimeoutMs?: number;
   /** 1 for the first. */
   attempt: number;
   onProgress: (progress: Progress) => void;

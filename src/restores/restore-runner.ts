@@ -80,8 +80,10 @@ export class RestoreRunner implements RunHandler {
         await run.fence(trx);
         await work(trx);
       });
+    const lockTimeoutMs = await this.targets.lockTimeoutMs(backup);
     return {
       ...(await this.planner.archiveOf(backup, run.signal, lent)),
+      ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
       runId: run.id,
       target,
       selection,

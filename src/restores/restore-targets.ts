@@ -87,6 +87,12 @@ export class RestoreTargets {
     }
   }
 
+  /** How long a restore into the source's own database waits for a lock, in milliseconds. */
+  async lockTimeoutMs(backup: BackupRow): Promise<number | undefined> {
+    const source = await this.sources.find(backup.organization_id, backup.source_id ?? '');
+    return source?.options.lockTimeoutMs;
+  }
+
   private async sourceOf(backup: BackupRow): Promise<PgConnection> {
     return this.sources.connectionOf(await this.sources.get(backup.organization_id, backup.source_id ?? ''));
   }

@@ -5,10 +5,11 @@ import { refuseExternal } from '../backups/backup.js';
 import type { BackupRow } from '../backups/backups.repository.js';
 import { BackupsService } from '../backups/backups.service.js';
 import { Catalog } from '../catalog/catalog.js';
-import { Errors } from '../common/errors.js';
+import { ApiError, Errors } from '../common/errors.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { newTimedId, timedIdPattern } from '../common/identifiers.js';
 import type { RestorePlan } from '../engine/restore-plan.js';
+import { hasEnded } from '../jobs/run.js';
 import { RunControl } from '../jobs/run-control.js';
 import { LentIdentities } from '../keys/lent-identities.js';
 import type { LentIdentityDto } from '../keys/lent-identity.dto.js';
@@ -122,6 +123,7 @@ export class RestoresService {
     );
   }
 
+  /** Ends a queued restore at once, a running one as soon as its worker hears of it; its safety backup with it, if that is still going on. */
   async cancel(caller: Identity, id: string): Promise<RestoreRow> {
     await this.get(caller.organizationId, id);
     const ended = await this.catalog.transaction(async (trx) => {
@@ -130,6 +132,17 @@ export class RestoresService {
     });
     await this.runs.canceled('restore', id, ended);
     await this.changes.committed(caller, 'restore', id, ['restores']);
-    return this.get(caller.organizationId, id);
+    const restore = await this.get(caller.organizationId, id);
+    if (restore.safety_backup_id !== null) await this.cancelSafety(caller, restore.safety_backup_id);
+    return restore;
+  }
+
+  private async cancelSafety(caller: Identity, id: string): Promise<void> {
+    const { status } = await this.backups.get(caller.organizationId, id);
+    if (hasEnded(status)) return;
+    await this.backups.cancel(caller, id).catch((error: unknown) => {
+      // It ended in this very moment.
+      if (!(error instanceof ApiError) || error.code !== 'CONFLICT') throw error;
+    });
   }
 }

@@ -223,7 +223,7 @@ export class CreateSourceDto {
   @Matches(AGE_RECIPIENT, { each: true, message: 'each of $property must be an age public key (age1…, 62 characters)' })
   recipients?: string[];
 
-  /** How long pg_dump waits for a table's lock, in milliseconds. */
+  /** How long pg_dump, and a restore into the source's own database, waits for a table's lock, in milliseconds. */
   @IsOptional()
   @IsInt()
   @Min(100)
