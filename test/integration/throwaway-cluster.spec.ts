@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
@@ -6,6 +6,8 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { withClient } from '../../src/engine/postgres/client.js';
 import { sweepThrowawayClusters } from '../../src/engine/postgres/cluster-folder.js';
@@ -13,6 +15,22 @@ import { ThrowawayCluster } from '../../src/engine/postgres/throwaway-cluster.js
 import { until } from '../support/until.js';
 
 const session = { applicationName: 'test' };
+
+/** A process that starts a cluster and keeps it. */
+function startOwner(user?: { uid: number; gid: number }): ChildProcessByStdio<null, Readable, Readable> {
+  // Types are stripped by Node itself; the hook finds x.ts where x.js is imported.
+  const hook = `import { registerHooks } from 'node:module';
+      registerHooks({ resolve: (name, context, next) => { try { return next(name, context); } catch (error) {
+        if (!name.endsWith('.js')) throw error; return next(name.replace(/js$/, 'ts'), context); } } });`;
+  const script = join(process.cwd(), 'test/support/own-cluster.ts');
+  const flags = [
+    '--no-warnings',
+    '--experimental-transform-types',
+    '--import',
+    `data:text/javascript,${encodeURIComponent(hook)}`,
+  ];
+  return spawn(process.execPath, [...flags, script], { stdio: ['ignore', 'pipe', 'pipe'], ...user });
+}
 
 describe('a throwaway cluster', () => {
   let cluster: ThrowawayCluster;
@@ -111,19 +129,13 @@ describe('the life of a throwaway cluster', () => {
     }
   });
 
+  (process.getuid?.() === 0 ? it : it.skip)('says how to mend it where the user that runs it has no name', async () => {
+    const owner = startOwner({ uid: 54_321, gid: 54_321 });
+    expect(await text(owner.stderr)).toMatch(/add this user id to \/etc\/passwd/);
+  });
+
   it('ends when its owner is killed, and its files go with the next sweep', async () => {
-    // Types are stripped by Node itself; the hook finds x.ts where x.js is imported.
-    const hook = `import { registerHooks } from 'node:module';
-      registerHooks({ resolve: (name, context, next) => { try { return next(name, context); } catch (error) {
-        if (!name.endsWith('.js')) throw error; return next(name.replace(/js$/, 'ts'), context); } } });`;
-    const script = join(process.cwd(), 'test/support/own-cluster.ts');
-    const flags = [
-      '--no-warnings',
-      '--experimental-transform-types',
-      '--import',
-      `data:text/javascript,${encodeURIComponent(hook)}`,
-    ];
-    const owner = spawn(process.execPath, [...flags, script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const owner = startOwner();
     const [line] = (await once(createInterface(owner.stdout), 'line')) as [string];
     const { port, socketDir } = JSON.parse(line) as { port: number; socketDir: string };
     const folder = dirname(socketDir);

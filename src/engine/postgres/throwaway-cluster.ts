@@ -252,7 +252,9 @@ function clusterError(what: string, log: string, cause?: unknown): EngineError {
   return new EngineError(
     'CLUSTER_FAILED',
     `A throwaway PostgreSQL ${what}: ${log.trim() === '' ? 'it gave no reason' : log.trim()}`,
-    'Look at what it says; often the temporary folder is full or not writable, or a locale is not installed.',
+    /could not look up effective user ID/.test(log)
+      ? 'PostgreSQL runs only as a user that has a name: add this user id to /etc/passwd, or run this server as one that is there (the image has 10001).'
+      : 'Look at what it says; often the temporary folder is full or not writable, or a locale is not installed.',
     { cause },
   );
 }
