@@ -14,6 +14,8 @@ export type ProcessRole = (typeof ROLES)[number];
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 export const LOG_FORMATS = ['json', 'pretty'] as const;
 const RATE_TIERS = ['default', 'strict', 'lenient'] as const;
+/** A process of PostgreSQL maps its shared memory and libraries before it does anything. */
+const LEAST_DRILL_MEMORY = 536_870_912;
 export type RateTier = (typeof RATE_TIERS)[number];
 
 /** Everything that an operator can set, read once from the environment at start. The class is also Nest's token. */
@@ -56,6 +58,12 @@ export abstract class Settings {
   abstract readonly verifySamplePercent: number;
   /** `DRILL_DATABASE_URL`: a server on which drills make their databases; undefined starts private ones. */
   abstract readonly drillDatabaseUrl: string | undefined;
+  /** `DRILL_CONCURRENCY`: restore drills at the same time in this process. */
+  abstract readonly drillConcurrency: number;
+  /** `DRILL_DISK_LIMIT_BYTES`: disk that a drill's private server may take; 0 for all that is free. */
+  abstract readonly drillDiskLimitBytes: number;
+  /** `DRILL_MEMORY_LIMIT_BYTES`: memory that each process of a drill's private server may ask for; 0 for no limit. */
+  abstract readonly drillMemoryLimitBytes: number;
   /** `AUTH_ISSUERS`: whose tokens are trusted. */
   abstract readonly authIssuers: readonly IssuerSettings[];
   /** `AUDIT_RETENTION_DAYS`: days that audit entries are kept; 0 keeps them for good. */
@@ -127,6 +135,9 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
     verifySamplePercent: read.integer('VERIFY_SAMPLE_PERCENT', 1, 0, 100),
     drillDatabaseUrl: read.postgresUrl('DRILL_DATABASE_URL'),
+    drillConcurrency: read.integer('DRILL_CONCURRENCY', 1, 1, 64),
+    drillDiskLimitBytes: read.integer('DRILL_DISK_LIMIT_BYTES', 0, 0, Number.MAX_SAFE_INTEGER),
+    drillMemoryLimitBytes: memoryLimit(read),
     authIssuers: issuerSettings(read),
     auditRetentionDays: read.integer('AUDIT_RETENTION_DAYS', 0, 0, 36_500),
     shutdownGraceSeconds: read.integer('SHUTDOWN_GRACE_SECONDS', 20, 0, 3600),
@@ -205,6 +216,20 @@ function secretKey(read: EnvironmentReader): Buffer | undefined {
   const bytes = Buffer.from(text, 'base64');
   if (bytes.length !== 32 || bytes.toString('base64').replace(/=+$/, '') !== text.replace(/=+$/, '')) {
     read.faults.push(fault('SECRET_KEY', 'must be 32 bytes in base64', 'make one with `openssl rand -base64 32`'));
+  }
+  return bytes;
+}
+
+function memoryLimit(read: EnvironmentReader): number {
+  const bytes = read.integer('DRILL_MEMORY_LIMIT_BYTES', 2_147_483_648, 0, Number.MAX_SAFE_INTEGER);
+  if (bytes > 0 && bytes < LEAST_DRILL_MEMORY) {
+    read.faults.push(
+      fault(
+        'DRILL_MEMORY_LIMIT_BYTES',
+        'is too little for any PostgreSQL process',
+        `give at least ${LEAST_DRILL_MEMORY}, or 0 for no limit`,
+      ),
+    );
   }
   return bytes;
 }

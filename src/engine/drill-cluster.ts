@@ -1,22 +1,35 @@
 import { randomBytes } from 'node:crypto';
 import type { Client } from 'pg';
 import { rolesOf } from './archive/archive-roles.js';
+import { assertRoom, type DrillLimits, neededBytes } from './drill-limits.js';
 import { type DrillPlace, impossible } from './drill-place.js';
 import { EngineError } from './errors.js';
 import { withClient } from './postgres/client.js';
+import { clusterParent } from './postgres/cluster-folder.js';
 import { quoteName } from './postgres/relations.js';
 import { ThrowawayCluster } from './postgres/throwaway-cluster.js';
 import type { OpenedArchive } from './restore-archive.js';
 
 const DATABASE = 'drill';
-/** Enough for a few thousand tables in one transaction. */
-const LOCKS = '1024';
+const SETTINGS = {
+  // Enough for a few thousand tables in one transaction.
+  max_locks_per_transaction: '1024',
+  // Of the memory of this machine a drill takes no more than it needs, however much there is.
+  shared_buffers: '64MB',
+  work_mem: '4MB',
+  maintenance_work_mem: '64MB',
+  temp_buffers: '8MB',
+  jit: 'off',
+  // Nobody uses it long enough to gain by that.
+  autovacuum: 'off',
+};
 
 export interface ClusterRequest {
   /** Folders with server programs that are looked at first. */
   serverBinDirs: readonly string[];
   /** Restore as a role without rights even where the server has a user of its own. */
   plainRole: boolean;
+  limits: DrillLimits;
   signal: AbortSignal;
 }
 
@@ -26,11 +39,12 @@ export interface ClusterRequest {
  * @throws EngineError DRILL_IMPOSSIBLE; the signal's reason when aborted
  */
 export async function startCluster(request: ClusterRequest, archive: OpenedArchive): Promise<DrillPlace> {
+  await assertRoom(await clusterParent(), neededBytes(archive), request.limits);
   const superuser = `backstay_${randomBytes(6).toString('hex')}`;
   const isPlain = request.plainRole || process.getuid?.() !== 0;
   const cluster = await start(request, archive, isPlain ? superuser : undefined);
   try {
-    const common = { database: DATABASE, version: cluster.version, leave: () => cluster.stop() };
+    const common = { database: DATABASE, version: cluster.version, folder: cluster.folder, leave: () => cluster.stop() };
     const enter = (database: string) => cluster.connection(database);
     const named = namedRoles(archive);
     const session = { applicationName: 'backstay:drill', signal: request.signal };
@@ -56,7 +70,7 @@ export async function startCluster(request: ClusterRequest, archive: OpenedArchi
 }
 
 async function start(
-  { serverBinDirs, signal }: ClusterRequest,
+  { serverBinDirs, limits, signal }: ClusterRequest,
   archive: OpenedArchive,
   superuser: string | undefined,
 ): Promise<ThrowawayCluster> {
@@ -67,7 +81,8 @@ async function start(
       maxMajor: archive.programs.major,
       listenTcp: false,
       untrusted: true,
-      settings: { max_locks_per_transaction: LOCKS },
+      settings: SETTINGS,
+      memoryBytes: limits.memoryBytes,
       ...(superuser === undefined ? {} : { superuser }),
       signal,
     });

@@ -7,7 +7,7 @@ import { readToc } from './archive/header-only.js';
 import { ArchiveReader, type ArchiveSummary, type ArchiveTable } from './archive/archive-reader.js';
 import { type RowMultiset, RowMultisetDigest } from './archive/row-multiset.js';
 import { schemaDifference } from './archive/schema-difference.js';
-import type { ArchiveToc } from './archive/toc.js';
+import type { ArchiveToc, TocEntry } from './archive/toc.js';
 import { readArtifactPlain } from './artifact/artifact-reader.js';
 import { withClient } from './postgres/client.js';
 import type { PgConnection } from './postgres/connection.js';
@@ -16,6 +16,7 @@ import { programError } from './postgres/program-error.js';
 import { quoteName } from './postgres/relations.js';
 import { startProgram } from './postgres/run-program.js';
 import type { ArchiveSource, OpenedArchive } from './restore-archive.js';
+import { withoutRowsOf } from './restore-selection.js';
 
 /** Something of the restored database that is not as the backup has it. */
 export interface DrillDifference {
@@ -24,27 +25,45 @@ export interface DrillDifference {
   detail: string;
 }
 
+/** What could not be restored, and so is not compared. */
+export interface LeftOut {
+  /** Roles whose rights were not restored, and whose objects belong to another: owners are then not compared. */
+  roles?: ReadonlySet<string>;
+  /** Entries of the archive, by dump id. */
+  entries?: ReadonlySet<number>;
+}
+
 const SESSION = 'backstay:drill';
 
 /**
  * Dumps the restored database as the source was dumped, and holds the two archives against each other: rows and SHA-256 of each table,
  * large objects, where each sequence stands, and the schema entry by entry. A table whose bytes differ is compared row by row, in
  * whatever order, by the archive's own list of columns: a restore may lay rows and inherited columns out anew.
- * @param leftOut roles whose rights were not restored, and whose objects belong to another: owners are then not compared
+ * @param onBytes is told how many bytes of the second dump have passed
  */
 export async function differencesOf(
   source: ArchiveSource,
   archive: OpenedArchive,
   restored: PgConnection,
-  leftOut: ReadonlySet<string> = new Set(),
+  { roles = new Set(), entries = new Set() }: LeftOut = {},
+  onBytes: (bytes: number) => void = () => undefined,
 ): Promise<DrillDifference[]> {
-  const copy = await dumpAgain(source, archive, restored);
-  const base = leftOut.size === 0 ? archive.toc : await tocWithout(archive, leftOut);
+  const dumped = await dumpAgain(source, archive, restored, onBytes);
+  const base = roles.size === 0 ? archive.toc : await tocWithout(archive, roles);
+  // An extension that is there may make by itself what was left out with that of another one.
+  const names = new Set(archive.toc.entries.filter(({ dumpId }) => entries.has(dumpId)).map(entryKey));
+  const isKept = (entry: TocEntry) => !names.has(entryKey(entry));
+  const kept = { ...archive, tables: withoutRowsOf(archive.toc, archive.tables, entries) };
+  const copy = { ...dumped, tables: withoutRowsOf(archive.toc, dumped.tables, entries) };
+  const [wanted, found] = [base, copy.toc].map((toc) => ({ ...toc, entries: toc.entries.filter(isKept) })) as [
+    ArchiveToc,
+    ArchiveToc,
+  ];
   return [
-    ...(await tableDifferences(source, archive, copy, restored)),
+    ...(await tableDifferences(source, kept, copy, restored)),
     ...largeObjectDifferences(archive, copy),
-    ...sequenceDifferences(archive.toc, copy.toc),
-    ...schemaDifferences(base, copy.toc, leftOut.size > 0),
+    ...sequenceDifferences(wanted, found),
+    ...schemaDifferences(wanted, found, roles.size > 0),
   ];
 }
 
@@ -54,9 +73,14 @@ async function tocWithout({ header, toc }: OpenedArchive, roles: ReadonlySet<str
   return (await readToc(Readable.from([adapted]))).toc;
 }
 
-async function dumpAgain({ signal }: ArchiveSource, archive: OpenedArchive, restored: PgConnection): Promise<ArchiveSummary> {
+async function dumpAgain(
+  { signal }: ArchiveSource,
+  archive: OpenedArchive,
+  restored: PgConnection,
+  onBytes: (bytes: number) => void,
+): Promise<ArchiveSummary> {
   const inspector = new ArchiveInspector();
-  inspector.resume();
+  inspector.on('data', () => onBytes(inspector.bytes));
   await withPgEnvironment(restored, { applicationName: SESSION }, async (env) => {
     const args = ['--format=custom', '--compress=0', '--no-password', `--encoding=${archive.manifest.source.encoding}`];
     const program = startProgram(archive.programs.pgDump, [...args, '-d', databaseArgument(restored.database)], { env, signal });
@@ -234,6 +258,10 @@ function meaningOf(sql: string | null): string {
     .filter((line) => line !== '')
     .sort()
     .join('\n');
+}
+
+function entryKey({ desc, schema, tag }: TocEntry): string {
+  return JSON.stringify([desc, schema, tag]);
 }
 
 function keyOf({ schema, name }: { schema: string; name: string }): string {

@@ -10,6 +10,8 @@ export interface DrillPlace {
   version: string;
   /** What keeps that which a dump may run from us. */
   isolation: DrillIsolation;
+  /** Where all of its files are, for a server that is there for this drill alone. */
+  folder: string | null;
   /** Roles whose objects and rights can't be restored there. */
   leaveOut: ReadonlySet<string>;
   /** Enters the restored database to make the role that asserts; null where the restoring role asserts itself. */

@@ -44,6 +44,8 @@ export async function openScratch(
       server,
       database,
       version: rights.version,
+      // Its disk is its own affair: a role that is fit for this may not even ask how full it is.
+      folder: null,
       isolation: { ownUser: false, noNetwork: false, plainRole: true },
       leaveOut: new Set([...rolesOf(archive.toc)].filter((role) => role !== server.user && !role.startsWith('pg_'))),
       superuser: null,

@@ -12,6 +12,11 @@ export interface Progress {
   etaSeconds: number | null;
 }
 
+/** Tells of a part of a run, which is done when the part is from `from` to `to` percent of the whole. */
+export function spanOf(tell: (progress: Progress) => void, from: number, to: number): (progress: Progress) => void {
+  return (progress) => tell({ ...progress, percent: Math.round((from + (progress.percent * (to - from)) / 100) * 10) / 10 });
+}
+
 const MIN_SPAN_MS = 500;
 /** Weight of the newest measurement in the running rate. */
 const SMOOTHING = 0.3;

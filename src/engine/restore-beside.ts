@@ -9,7 +9,7 @@ import { type Loading, restoreFile, restoreStream, withHeaderFile } from './rest
 import type { RestoreOutcome, RestoreRequest } from './restore-request.js';
 import { adaptToRoles } from './restore-roles.js';
 import { canLoadData, loadData } from './restore-data.js';
-import { type Chosen, choose, withChoice } from './restore-selection.js';
+import { type Chosen, choose, withChoice, withoutEntries } from './restore-selection.js';
 import { stagingName } from './restore-staging.js';
 import { createLike, databaseOid, dropDatabase } from './restore-target.js';
 
@@ -54,7 +54,7 @@ async function build(
 ): Promise<RestoreOutcome> {
   const session = { applicationName: applicationName(request.runId), signal: request.signal };
   const connection = { ...server, database: staging };
-  const chosen = choose(archive, request.selection);
+  const chosen = withoutEntries(archive, choose(archive, request.selection), request.leaveOutEntries ?? new Set());
   const created = await withClient(server, session, async (client) => {
     await request.beforeChange();
     const warnings = request.createRoles ? await createMissingRoles(client, request, archive) : [];

@@ -13,6 +13,10 @@ export interface RestoreRequest extends ArchiveSource {
   createRoles: boolean;
   /** Roles whose objects and rights are left out although they may exist. */
   leaveOutRoles?: ReadonlySet<string>;
+  /** Entries of the archive, by dump id, that can't be made at the target; none unless given. */
+  leaveOutEntries?: ReadonlySet<number>;
+  /** The artifacts' stored bytes were read and found to be the manifest's just before; they are not read once more for that. */
+  isChecked?: boolean;
   /** Sessions that load tables, and jobs for indexes and constraints, where the mode allows it. */
   jobs: number;
   /** Go on after errors of pg_restore, which become warnings; only for a new database. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { selectEntries, type Selection } from './archive/selection.js';
 import { writeListFile } from './archive/list-file.js';
-import type { ArchiveToc, TocEntry } from './archive/toc.js';
+import { type ArchiveToc, TABLE_DATA, type TocEntry } from './archive/toc.js';
 import type { TableDigest } from './artifact/manifest.js';
 import { EngineError } from './errors.js';
 import { relationKey } from './postgres/relations.js';
@@ -37,6 +37,25 @@ export function choose(archive: OpenedArchive, selection: Selection, exists?: (e
   }
   const chosen = new Set(tables.map(relationKey));
   return { dumpIds, tables: archive.tables.filter((table) => chosen.has(relationKey(table))), notes };
+}
+
+/** What is chosen, without some entries. */
+export function withoutEntries({ toc }: Pick<OpenedArchive, 'toc'>, chosen: Chosen, leftOut: ReadonlySet<number>): Chosen {
+  if (leftOut.size === 0) return chosen;
+  const isKept = (dumpId: number) => !leftOut.has(dumpId);
+  const dumpIds = [...(chosen.dumpIds ?? toc.entries.map(({ dumpId }) => dumpId))].filter(isKept);
+  return { ...chosen, dumpIds: new Set(dumpIds), tables: withoutRowsOf(toc, chosen.tables, leftOut) };
+}
+
+/** Tables but for those whose rows are among the entries that are left out. */
+export function withoutRowsOf<T extends { schema: string; name: string }>(
+  { entries }: ArchiveToc,
+  tables: readonly T[],
+  leftOut: ReadonlySet<number>,
+): T[] {
+  const rows = entries.filter(({ desc, dumpId }) => desc === TABLE_DATA && leftOut.has(dumpId));
+  const gone = new Set(rows.map(({ schema, tag }) => relationKey({ schema: schema ?? '', name: tag })));
+  return tables.filter((table) => !gone.has(relationKey(table)));
 }
 
 /** Gives `use` the arguments that make pg_restore take the chosen entries of an archive alone. */

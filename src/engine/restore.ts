@@ -26,7 +26,7 @@ export async function restoreBackup(request: RestoreRequest): Promise<RestoreOut
   const meter = new ProgressMeter(request.onProgress);
   try {
     const archive = await openArchive(request);
-    await checkArtifacts(request, archive.manifest, meter);
+    if (!request.isChecked) await checkArtifacts(request, archive.manifest, meter);
     return await into(request, request.target, archive, meter);
   } catch (error) {
     if (signal.aborted) throw signal.reason;

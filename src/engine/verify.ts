@@ -7,9 +7,11 @@ import type { Manifest, ManifestArtifact } from './artifact/manifest.js';
 import { openTables } from './artifact/sealed-tables.js';
 import { type Assertion, assertionFailure } from './drill-assertions.js';
 import { drill, type DrillOutcome } from './drill.js';
+import type { DrillLimits } from './drill-limits.js';
+import { hintFor, skippedSentence } from './drill-skipped.js';
 import { EngineError } from './errors.js';
 import type { PgConnection } from './postgres/connection.js';
-import { type Progress, ProgressMeter } from './progress.js';
+import { type Progress, ProgressMeter, spanOf } from './progress.js';
 import { summarizeStorage } from './storage/check-storage.js';
 import type { ArtifactStore } from './store/artifact-store.js';
 import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
@@ -34,6 +36,10 @@ export interface VerifyRequest extends ManifestTrust {
   scratch?: PgConnection;
   /** Restore as a role without rights, wherever it is. */
   plainRole?: boolean;
+  /** What the private server of a drill may take of this machine; no limits unless given. */
+  drillLimits?: DrillLimits;
+  /** Called with the drill, to let it wait until others have ended; at once unless given. */
+  drillInTurn?: <T>(drill: () => Promise<T>) => Promise<T>;
   store: ArtifactStore;
   /** age secrets; level 2 needs one that fits. */
   identities: readonly string[];
@@ -74,7 +80,7 @@ const VERDICTS = new Set([
  */
 export async function verifyBackup(request: VerifyRequest): Promise<Verification> {
   const checks: Check[] = [];
-  const meter = new ProgressMeter(request.onProgress);
+  const span = spansOf(request);
   let provenLevel: number | null = null;
   let drilled: DrillOutcome | null = null;
   let impossible: EngineError | null = null;
@@ -92,20 +98,23 @@ export async function verifyBackup(request: VerifyRequest): Promise<Verification
     const manifest = await proveStored(request, prove);
     provenLevel = 0;
     if (request.level >= 1) {
-      await proveIntact(request, manifest, meter, prove);
+      await proveIntact(request, manifest, new ProgressMeter(span(1)), prove);
       provenLevel = 1;
     }
     if (request.level >= 2) {
-      await proveReadable(request, manifest, meter, prove);
+      await proveReadable(request, manifest, new ProgressMeter(span(2)), prove);
       provenLevel = 2;
     }
     if (request.level >= 3) {
       try {
+        let outcome!: DrillOutcome;
         await prove(3, 'restore drill', async () => {
-          drilled = await proveRestorable(request, manifest);
-          return drillDetail(drilled);
+          outcome = await proveRestorable({ ...request, onProgress: span(3) }, manifest);
+          return drillDetail(outcome);
         });
-        provenLevel = 3;
+        drilled = outcome;
+        impossible = notRestored(outcome);
+        if (!impossible) provenLevel = 3;
       } catch (error) {
         if (!(error instanceof EngineError) || error.code !== 'DRILL_IMPOSSIBLE') throw error;
         impossible = error;
@@ -113,7 +122,7 @@ export async function verifyBackup(request: VerifyRequest): Promise<Verification
     }
     if (request.level >= 4 && drilled) {
       await proveEqual(drilled, prove);
-      impossible = notCompared(drilled);
+      impossible ??= notCompared(drilled);
       if (!impossible) provenLevel = 4;
     }
     if (request.level >= 5 && drilled && !impossible) {
@@ -127,6 +136,14 @@ export async function verifyBackup(request: VerifyRequest): Promise<Verification
       return { provenLevel, checks, failure: error, impossible, drill: drilled };
     throw error;
   }
+}
+
+/** Where each level begins and ends in the progress of the whole, by what the highest one is. */
+function spansOf({ level, onProgress }: VerifyRequest): (level: 1 | 2 | 3) => (progress: Progress) => void {
+  const [one, two] = level >= 3 ? ([5, 20] as const) : level === 2 ? ([25, 100] as const) : ([100, 100] as const);
+  const ends = { 1: one, 2: two, 3: 100 };
+  const begins = { 1: 0, 2: one, 3: two };
+  return (of) => spanOf(onProgress, begins[of], ends[of]);
 }
 
 type Prove = (level: number, name: string, work: () => Promise<string>) => Promise<void>;
@@ -213,15 +230,20 @@ async function proveReadable(request: VerifyRequest, manifest: Manifest, meter: 
 async function proveRestorable(request: VerifyRequest, manifest: Manifest): Promise<DrillOutcome> {
   if (!manifest.components.includes('database'))
     throw new EngineError('DRILL_IMPOSSIBLE', 'The backup holds no database to restore.', 'Ask for level 2.');
-  return drill({
-    ...request,
-    serverBinDirs: request.programs.binDirs,
-    compare: request.level >= 4,
-    assertions: request.level >= 5 ? request.assertions : [],
-  });
+  const { drillInTurn = (work) => work() } = request;
+  new ProgressMeter(request.onProgress).begin('drill queued');
+  return drillInTurn(() =>
+    drill({
+      ...request,
+      serverBinDirs: request.programs.binDirs,
+      limits: request.drillLimits ?? { diskBytes: 0, memoryBytes: 0 },
+      compare: request.level >= 4,
+      assertions: request.level >= 5 ? request.assertions : [],
+    }),
+  );
 }
 
-function drillDetail({ serverVersion, restoreMs, tables, rows, isolation, warnings }: DrillOutcome): string {
+function drillDetail({ serverVersion, restoreMs, tables, rows, isolation, skipped, warnings }: DrillOutcome): string {
   const walls = [
     isolation.ownUser ? 'a user of its own' : '',
     isolation.noNetwork ? 'no network' : '',
@@ -229,7 +251,8 @@ function drillDetail({ serverVersion, restoreMs, tables, rows, isolation, warnin
   ]
     .filter(Boolean)
     .join(', ');
-  const notes = warnings.length === 0 ? '' : ` ${warnings.join(' ')}`;
+  const isWhole = skipped.extensions.length + skipped.forbidden.length === 0;
+  const notes = [...(isWhole ? [] : [skippedSentence(skipped)]), ...warnings].map((note) => ` ${note}`).join('');
   return `${tables} tables with ${rows} rows restored in ${restoreMs} ms into PostgreSQL ${serverVersion} (${walls}).${notes}`;
 }
 
@@ -252,8 +275,20 @@ async function proveEqual({ differences }: DrillOutcome, prove: Prove): Promise<
   }
 }
 
-/** What of level 4 could not be looked at, since the restore had no rights for it. */
-function notCompared({ leftOut }: DrillOutcome): EngineError | null {
+/** What of level 3 could not be done: the throwaway server lacks an extension that other objects need, or the restore had no rights for some. */
+function notRestored({ skipped }: DrillOutcome): EngineError | null {
+  if (skipped.forbidden.length + skipped.dependents.length === 0) return null;
+  return new EngineError(
+    'DRILL_IMPOSSIBLE',
+    `All that the throwaway PostgreSQL could take was restored. ${skippedSentence(skipped)}`,
+    hintFor(skipped),
+  );
+}
+
+/** What of level 4 could not be looked at, since the throwaway server lacks an extension, or the restore had no rights for it. */
+function notCompared({ leftOut, skipped }: DrillOutcome): EngineError | null {
+  if (skipped.extensions.length > 0)
+    return new EngineError('DRILL_IMPOSSIBLE', `All that was compared is equal. ${skippedSentence(skipped)}`, hintFor(skipped));
   if (leftOut.length === 0) return null;
   const named = leftOut.slice(0, NAMED_DIFFERENCES).join(', ');
   return new EngineError(

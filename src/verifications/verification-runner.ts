@@ -15,6 +15,7 @@ import { type RunDescription, type RunHandler, RunHandlerOf } from '../jobs/run-
 import { durationMs } from '../jobs/run-view.js';
 import { identityGone, LentIdentities } from '../keys/lent-identities.js';
 import { SourcesService } from '../sources/sources.service.js';
+import { DrillTurns } from './drill-turns.js';
 import { toVerification } from './verification-view.js';
 import { type VerificationRow, VerificationsRepository } from './verifications.repository.js';
 
@@ -33,6 +34,7 @@ export class VerificationRunner implements RunHandler, OnApplicationBootstrap {
     private readonly cache: CacheService,
     private readonly sources: SourcesService,
     private readonly settings: Settings,
+    private readonly turns: DrillTurns,
   ) {}
 
   async run(run: HeldRun): Promise<void> {
@@ -46,6 +48,8 @@ export class VerificationRunner implements RunHandler, OnApplicationBootstrap {
       runId: run.id,
       level: verification.requested_level,
       ...this.scratch(),
+      drillLimits: { diskBytes: this.settings.drillDiskLimitBytes, memoryBytes: this.settings.drillMemoryLimitBytes },
+      drillInTurn: (drill) => this.turns.take(run.signal, drill),
       assertions: await this.sources.assertionsOf(backup.organization_id, backup.source_id),
       onProgress: (progress) => run.report(progress),
     });
@@ -122,8 +126,8 @@ export class VerificationRunner implements RunHandler, OnApplicationBootstrap {
 }
 
 /** What the certificate tells of a drill. */
-function evidenceOf({ serverVersion, restoreMs, tables, rows, isolation, leftOut, warnings }: DrillOutcome): object {
-  return { serverVersion, restoreMs, tables, rows, isolation, leftOut, warnings };
+function evidenceOf({ serverVersion, restoreMs, tables, rows, isolation, leftOut, skipped, warnings }: DrillOutcome): object {
+  return { serverVersion, restoreMs, tables, rows, isolation, leftOut, skipped, warnings };
 }
 
 /** Which of the copies was looked at. */

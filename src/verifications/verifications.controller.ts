@@ -1,12 +1,14 @@
-import { Body, Controller, Get, Param, Post, Query, Req } from '@nestjs/common';
+import { Body, Controller, Get, Param, Post, Query, Req, Res } from '@nestjs/common';
 import { ApiTags } from '@nestjs/swagger';
-import type { Request } from 'express';
+import type { Request, Response } from 'express';
 import { RequirePermissions } from '../auth/access.js';
 import { Caller, type Identity } from '../auth/identity.js';
 import { BackupsService } from '../backups/backups.service.js';
-import { Answers } from '../common/http/answers.js';
+import { Answers, AnswersRaw } from '../common/http/answers.js';
+import { RawAnswer } from '../common/http/envelope.interceptor.js';
 import { RateLimit } from '../common/http/rate-limit.js';
-import { goneSignal } from '../common/http/server-sent-events.js';
+import { goneSignal, sendEvents } from '../common/http/server-sent-events.js';
+import { hasEnded } from '../jobs/run.js';
 import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
 import { LendsIdentity, lentBy, LentIdentity } from '../keys/lent-identity.js';
@@ -55,6 +57,31 @@ export class VerificationsController {
     return toVerification(await this.verifications.get(caller.organizationId, id));
   }
 
+  /** Progress as server-sent events: `progress` whenever it changes, then one `end` with the verification. */
+  @Get('verifications/:id/progress')
+  @RequirePermissions('backup:read')
+  @RateLimit('lenient')
+  @RawAnswer()
+  @AnswersRaw('text/event-stream', 'Events until the run ends', { errors: [404] })
+  async progress(
+    @Caller() caller: Identity,
+    @Param('id') id: string,
+    @Req() request: Request,
+    @Res() response: Response,
+  ): Promise<void> {
+    await this.verifications.get(caller.organizationId, id);
+    await sendEvents(response, this.events(caller, id, goneSignal(request)));
+  }
+
+  /** Stop a queued or running verification; its drill is taken away, and nothing is said of the backup. */
+  @Post('verifications/:id/cancel')
+  @RequirePermissions('backup:verify')
+  @RateLimit('lenient')
+  @Answers(VerificationDto, { errors: [404, 409] })
+  async cancel(@Caller() caller: Identity, @Param('id') id: string): Promise<VerificationDto> {
+    return toVerification(await this.verifications.cancel(caller, id));
+  }
+
   /** The signed certificate of a verification that has ended; docs/PROOF.md shows how to check it without this server. */
   @Get('verifications/:id/certificate')
   @RequirePermissions('backup:read')
@@ -63,5 +90,13 @@ export class VerificationsController {
   async certificate(@Caller() caller: Identity, @Param('id') id: string): Promise<CertificateDto> {
     const verification = await this.verifications.get(caller.organizationId, id);
     return this.certificates.of(verification, await this.backups.get(caller.organizationId, verification.backup_id));
+  }
+
+  private async *events(caller: Identity, id: string, signal: AbortSignal): AsyncGenerator<{ event: string; data: object }> {
+    for await (const snapshot of this.watcher.follow(caller.organizationId, 'verification', id, signal)) {
+      yield { event: 'progress', data: snapshot };
+      if (hasEnded(snapshot.status))
+        yield { event: 'end', data: toVerification(await this.verifications.get(caller.organizationId, id)) };
+    }
   }
 }

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common';
 import { BackupsModule } from '../backups/backups.module.js';
 import { Certificates } from './certificates.js';
+import { DrillTurns } from './drill-turns.js';
 import { SourcesModule } from '../sources/sources.module.js';
 import { SamplesRepository } from './samples.repository.js';
 import { Sampling } from './sampling.js';
@@ -12,7 +13,15 @@ import { VerificationsService } from './verifications.service.js';
 @Module({
   imports: [BackupsModule, SourcesModule],
   controllers: [VerificationsController],
-  providers: [VerificationsService, VerificationsRepository, VerificationRunner, Certificates, Sampling, SamplesRepository],
+  providers: [
+    VerificationsService,
+    VerificationsRepository,
+    VerificationRunner,
+    DrillTurns,
+    Certificates,
+    Sampling,
+    SamplesRepository,
+  ],
   exports: [VerificationsService],
 })
 export class VerificationsModule {}

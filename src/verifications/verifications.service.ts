@@ -98,4 +98,15 @@ export class VerificationsService {
     await this.changes.committed(caller, 'verification', id, ['verifications']);
     return row;
   }
+
+  async cancel(caller: Identity, id: string): Promise<VerificationRow> {
+    await this.get(caller.organizationId, id);
+    const ended = await this.catalog.transaction(async (trx) => {
+      await this.changes.record(trx, caller, 'verification.canceled', id);
+      return this.runs.cancel(trx, caller.organizationId, 'verification', id);
+    });
+    await this.runs.canceled('verification', id, ended);
+    await this.changes.committed(caller, 'verification', id, ['verifications']);
+    return this.get(caller.organizationId, id);
+  }
 }

@@ -167,6 +167,8 @@ export const ROUTE_EXPECTATIONS: Record<string, Expectation> = {
   // Only a swap can be reverted.
   'POST /api/restores/{id}/revert': { ...idOf(RESTORE), answers: 409 },
   'GET /api/verifications/{id}': idOf((world) => world.verification),
+  'GET /api/verifications/{id}/progress': idOf((world) => world.verification),
+  'POST /api/verifications/{id}/cancel': idOf((world) => world.verificationLike({ status: 'queued' })),
   'GET /api/verifications/{id}/certificate': idOf((world) => world.verification),
 
   'GET /api/webhooks/endpoints': {},

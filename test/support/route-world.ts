@@ -117,6 +117,10 @@ export class RouteWorld {
     return this.copy('restores', this.restore, newTimedId('restore', new Date()), changes);
   }
 
+  verificationLike(changes: Record<string, unknown>): Promise<string> {
+    return this.copy('verifications', this.verification, newTimedId('verification', new Date()), changes);
+  }
+
   async alert(): Promise<string> {
     const id = newId('alert');
     const row = { id, organization_id: this.organization, source_id: this.source, rule: 'table-lost' };
@@ -154,7 +158,12 @@ export class RouteWorld {
     return this.server.foundation.catalog.db;
   }
 
-  private async copy(table: 'backups' | 'restores', id: string, newId: string, changes: object): Promise<string> {
+  private async copy(
+    table: 'backups' | 'restores' | 'verifications',
+    id: string,
+    newId: string,
+    changes: object,
+  ): Promise<string> {
     const json = JSON.stringify({ ...changes, id: newId, ...(table === 'backups' ? { prefix: newId } : {}) });
     const from = sql.table(`backstay.${table}`);
     await sql`INSERT INTO ${from} SELECT (jsonb_populate_record(t, ${json}::jsonb)).* FROM ${from} t WHERE id = ${id}`.execute(

@@ -22,14 +22,19 @@ interface Marker {
   postmaster: ProcessMark | null;
 }
 
+/** Where clusters are made: the system's temporary folder, unless a socket's path would be too long there, or their user can't enter it. */
+export async function clusterParent(): Promise<string> {
+  const own = tmpdir();
+  const usable = own.length + PREFIX.length + 7 <= LONGEST_FOLDER && (process.getuid?.() !== 0 || (await openToEveryone(own)));
+  return usable ? own : '/tmp';
+}
+
 /**
  * Makes the folder of a throwaway cluster under the system's temporary folder. It belongs to us and not to the cluster's user, so
  * that nothing that runs in the cluster can forge the marker, by which leftovers are found.
  */
 export async function makeClusterFolder(): Promise<string> {
-  const own = tmpdir();
-  const usable = own.length + PREFIX.length + 7 <= LONGEST_FOLDER && (process.getuid?.() !== 0 || (await openToEveryone(own)));
-  const folder = await mkdtemp(join(usable ? own : '/tmp', PREFIX));
+  const folder = await mkdtemp(join(await clusterParent(), PREFIX));
   await markClusterFolder(folder, null);
   return folder;
 }

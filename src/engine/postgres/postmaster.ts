@@ -11,16 +11,20 @@ const START_TIMEOUT_MS = 60_000;
 /** The user that a cluster's processes run as; empty for our own. */
 export type Identity = { uid: number; gid: number } | Record<string, never>;
 
-/** Starts the server of the cluster in `folder`; what it says goes to `folder/log`. */
+/**
+ * Starts the server of the cluster in `folder`; what it says goes to `folder/log`.
+ * @param walls `isolated`: without a network; `memoryBytes`: what each of its processes may ask for at most, where the system knows such a
+ *   limit (Linux); 0 for none
+ */
 export async function launchPostmaster(
   programs: ServerPrograms,
   folder: string,
   identity: Identity,
-  isolated = false,
+  { isolated, memoryBytes }: { isolated: boolean; memoryBytes: number },
 ): Promise<ChildProcess> {
   const log = await open(join(folder, 'log'), 'a', 0o600);
   try {
-    const server = [programs.postgres, '-D', join(folder, 'data')];
+    const server = [...limited(memoryBytes), programs.postgres, '-D', join(folder, 'data')];
     // Each of these programs becomes the next, so the process stays the same.
     const asUser =
       identity.uid === undefined ? [] : ['setpriv', `--reuid=${identity.uid}`, `--regid=${identity.gid}`, '--clear-groups', '--'];
@@ -39,6 +43,12 @@ export async function launchPostmaster(
   } finally {
     await log.close();
   }
+}
+
+/** A command in front of another one, which becomes that one with less memory. */
+function limited(memoryBytes: number): string[] {
+  if (memoryBytes === 0 || process.platform !== 'linux') return [];
+  return ['/bin/sh', '-c', 'ulimit -v "$0" && exec "$@"', String(Math.floor(memoryBytes / 1024))];
 }
 
 /** Whether this process may give a child a network of its own, in which nothing can be reached. */

@@ -35,6 +35,8 @@ export interface ThrowawayClusterOptions {
   listenTcp?: boolean;
   /** What runs in it is not trusted: where the system allows, it has no network. */
   untrusted?: boolean;
+  /** Bytes of memory that each of its processes may ask for at most; no limit unless given. */
+  memoryBytes?: number;
   /** Name of the role that may do everything; `postgres` unless given. */
   superuser?: string;
   signal?: AbortSignal;
@@ -54,7 +56,8 @@ export class ThrowawayCluster {
     readonly port: number,
     readonly socketDir: string,
     private readonly host: string,
-    private readonly folder: string,
+    /** Where all its files are. */
+    readonly folder: string,
     private readonly password: string,
     private readonly postmaster: ChildProcess,
     private readonly watcher: ChildProcess,
@@ -77,7 +80,10 @@ export class ThrowawayCluster {
       for (let attempt = 1; ; attempt++) {
         const port = await freePort();
         await writeFile(join(folder, 'port.conf'), `port = ${port}\n`, { mode: 0o644 });
-        const postmaster = await launchPostmaster(programs, folder, identity, isolated);
+        const postmaster = await launchPostmaster(programs, folder, identity, {
+          isolated,
+          memoryBytes: options.memoryBytes ?? 0,
+        });
         // Before it is ready: whatever becomes of this process from here on, the server does not outlive it.
         const watcher = watchOwner(postmaster, identity);
         await markClusterFolder(folder, postmaster.pid ?? null);
