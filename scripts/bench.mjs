@@ -1,6 +1,7 @@
 /**
  * Measures backups and restores against the plain programs: `npm run bench`, or `npm run bench -- --gb 4 --runs 5`.
  * Both sides run by turns, so that whatever else the machine does meets both; the medians are compared.
+ * `npm run bench -- --drills 3 --gb 1.1` compares restore drills with `zstd -d` and `pg_restore -j2`.
  * `npm run bench -- --destinations` compares two destinations with one, and measures the memory that a slow one takes.
  * `npm run bench -- --schedules 10000` measures instead how soon three servers queue that many backups of the same moment, one of them
  * being killed in the middle. docs/BENCHMARKS.md says what each line means.
@@ -13,6 +14,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { databaseSql } from './bench/database.mjs';
+import { compareDrills } from './bench/drills.mjs';
 import { runEngineProcess } from './bench/engine-process.mjs';
 import { median } from './bench/measure.mjs';
 import { engineRun, parallelRestore, plainArchive, plainBackup, plainRestore, run } from './bench/runs.mjs';
@@ -29,6 +31,8 @@ const { values: options } = parseArgs({
     'engine-process': { type: 'string' },
     schedules: { type: 'string' },
     destinations: { type: 'boolean', default: false },
+    /** How many drills, instead of backups and restores. */
+    drills: { type: 'string' },
   },
 });
 
@@ -78,6 +82,7 @@ async function bench() {
     );
     const context = { cluster, dist, folder, programs, gigabytes };
     await makeDatabase(context);
+    if (options.drills) return await benchDrills(context, Number(options.drills));
     return options.destinations ? await compareDestinations(context, runs) : await compare(context, runs);
   } finally {
     await cluster.stop();
@@ -133,6 +138,15 @@ async function compare(context, runs) {
     `the real server             ${shown(plainBytes / MB / server.seconds, 0)} MB/s, memory ${shown(server.idleBytes / MB, 0)} MB idle, ${shown(server.grownBytes / MB, 0)} MB over that at the peak`,
   );
   const good = ratio >= LEAST_RATIO && growth < MOST_GROWTH && server.grownBytes < MOST_GROWTH;
+  say(good ? 'Within the limits.' : 'NOT within the limits.');
+  return good ? 0 : 1;
+}
+
+async function benchDrills(context, runs) {
+  if (!(runs >= 1)) throw new Error('Say --drills as a positive number.');
+  const { generateAgeKeyPair, generateSigningKeyPair } = await import(new URL('engine/artifact/keys.js', context.dist));
+  const keys = { age: await generateAgeKeyPair(), signing: generateSigningKeyPair() };
+  const good = await compareDrills(context, keys, backupJob(context, keys, 'drilled'), runs, say);
   say(good ? 'Within the limits.' : 'NOT within the limits.');
   return good ? 0 : 1;
 }

@@ -1,5 +1,5 @@
 /**
- * Run as a process of its own, so that its memory and its CPU are those of one backup or restore: reads one job as JSON from the
+ * Run as a process of its own, so that its memory and its CPU are those of one backup, restore or drill: reads one job as JSON from the
  * standard input, does it with the built engine, and writes the measurements to the standard output.
  */
 import { text } from 'node:stream/consumers';
@@ -17,7 +17,7 @@ export async function runEngineProcess(dist) {
   const idleBytes = residentBytes();
   const peak = peakMemory();
   const [startedAt, cpu, children] = [performance.now(), process.cpuUsage(), childrenCpuSeconds()];
-  const answer = job.backup ? await backUp(job.backup) : await restore(job.restore);
+  const answer = job.backup ? await backUp(job.backup) : job.drill ? await drill(job.drill) : await restore(job.restore);
   const own = process.cpuUsage(cpu);
   const measured = {
     seconds: (performance.now() - startedAt) / 1000,
@@ -44,6 +44,28 @@ export async function runEngineProcess(dist) {
       id: String(index),
       store: bucket ? new S3Store(bucket) : new LocalStore(folder),
     }));
+  }
+
+  async function drill(request) {
+    const { drill: run } = await import(new URL('engine/drill.js', dist));
+    const phases = {};
+    let current = { name: '', since: performance.now() };
+    const next = (name) => {
+      const now = performance.now();
+      if (current.name) phases[current.name] = (phases[current.name] ?? 0) + (now - current.since) / 1000;
+      current = { name, since: now };
+    };
+    const outcome = await run({
+      ...request,
+      store,
+      verifyingKeys: [job.publicKeyPem],
+      signal,
+      onProgress: ({ phase }) => phase === current.name || next(phase),
+    });
+    next('');
+    if (outcome.differences?.length !== 0)
+      throw new Error(`The restored database differs: ${JSON.stringify(outcome.differences)}`);
+    return { phases };
   }
 
   async function restore(request) {

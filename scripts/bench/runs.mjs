@@ -52,6 +52,12 @@ export async function parallelRestore({ programs, connection, file }) {
   return pipeline(script, libpqEnvironment(connection), [programs.pgRestore, file]);
 }
 
+/** `zstd -d -o file` and `pg_restore -j2 file` of a packed archive: the measure of a drill. */
+export async function unpackedRestore({ programs, connection, file, unpacked }) {
+  const script = 'zstd -q -d -f "$2" -o "$3" && "$1" --exit-on-error -j2 -d "$PGDATABASE" "$3"';
+  return pipeline(script, libpqEnvironment(connection), [programs.pgRestore, file, unpacked]);
+}
+
 /** The archive that it reads. */
 export async function plainArchive({ programs, connection, folder }) {
   const file = join(folder, 'plain.dump');
