@@ -33,7 +33,8 @@ export class ServerProcess {
   /** @param user whom it runs as, when that is not who runs the tests; the folder must be theirs */
   static async start(dataDir: string, env: NodeJS.ProcessEnv = {}, user?: { uid: number; gid: number }): Promise<ServerProcess> {
     if (!existsSync(MAIN)) throw new Error('dist/main.js is not there: run `npm run build` first');
-    if (env['DATABASE_URL'] === undefined) await placeEmptyCatalog(dataDir);
+    // Another user makes its own: what is copied here would belong to us.
+    if (env['DATABASE_URL'] === undefined && user === undefined) await placeEmptyCatalog(dataDir);
     const child = spawn(process.execPath, [MAIN], {
       env: { PATH: process.env['PATH'], ...serverEnvironment(dataDir, env) },
       stdio: ['ignore', 'pipe', 'pipe'],
