@@ -102,6 +102,8 @@ export class BackupTrash implements OnApplicationBootstrap, BeforeApplicationShu
 
   /** Marked first, then the manifest goes, then the rest, then the row: after a crash anywhere it is finished later. */
   private async purge(backup: BackupRow): Promise<void> {
+    // A lock that the catalog does not know of, since somebody else has set or lengthened it.
+    if (backup.purge_started_at === null && backup.origin !== 'external') await this.copies.noteLocks(backup);
     if (!(await this.catalog.transaction((trx) => this.trash.beginPurge(trx, backup.id)))) return;
     // Nothing of one that was made elsewhere is ours.
     if (backup.origin !== 'external') await this.copies.remove(backup);

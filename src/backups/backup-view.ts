@@ -68,10 +68,11 @@ function toArtifact(row: ArtifactRow, copies: CopyRow[]): ArtifactDto {
     storedSha256: row.stored_sha256,
     plainBytes: row.plain_bytes,
     plainSha256: row.plain_sha256,
-    copies: copies.map(({ destination_name, state, error }) => ({
+    copies: copies.map(({ destination_name, state, error, locked_until }) => ({
       destination: destination_name,
       state: state as CopyState,
       error,
+      lockedUntil: locked_until?.toISOString() ?? null,
     })),
   };
 }

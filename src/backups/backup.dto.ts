@@ -184,9 +184,12 @@ export class CopyDto {
   /** `stored` when the destination gave the backup's manifest back; `failed` ones are copied from a stored one later. */
   @ApiProperty({ enum: COPY_STATES })
   state!: CopyState;
-  /** Why it failed. */
+  /** Why it failed; of a `stored` one, why it could not be locked yet. */
   @ApiProperty({ type: RunErrorDto, nullable: true })
   error!: RunErrorDto | null;
+  /** Until when the destination keeps it from being removed or replaced (object lock), read back from there; null when it does not. */
+  @ApiProperty({ type: String, nullable: true })
+  lockedUntil!: string | null;
 }
 
 /** One stored object of a backup. */

@@ -12,6 +12,7 @@ import { BackupsController } from './backups.controller.js';
 import { BackupsRepository } from './backups.repository.js';
 import { BackupsService } from './backups.service.js';
 import { CatalogCatchUp } from './catalog-catch-up.js';
+import { CopyLocks } from './copy-locks.js';
 import { CopyRepair } from './copy-repair.js';
 import { ExternalBackups } from './external-backups.js';
 import { ManifestImport } from './manifest-import.js';
@@ -32,10 +33,11 @@ import { TrashRepository } from './trash.repository.js';
     BackupTrash,
     TrashRepository,
     CatalogCatchUp,
+    CopyLocks,
     CopyRepair,
     ManifestImport,
     ExternalBackups,
   ],
-  exports: [BackupsService, BackupArchives, BackupTrash, ExternalBackups, ManifestImport],
+  exports: [BackupsService, BackupArchives, BackupTrash, CopyLocks, ExternalBackups, ManifestImport],
 })
 export class BackupsModule {}

@@ -254,6 +254,11 @@ export class BackupsService {
       if (backup.deleted_at) throw Errors.conflict('The backup lies in the trash already.');
       if (!hasEnded(run.status)) throw Errors.conflict(`The backup is ${run.status}; cancel it first.`);
       if (backup.pinned) throw Errors.conflict('The backup is pinned; unpin it first.');
+      const held = await this.copies.heldUntil(id, trx);
+      if (held)
+        throw Errors.conflict(
+          `The backup is locked at the destination "${held.destination}" until ${held.until.toISOString()} (object lock); it can be deleted then.`,
+        );
       if (await this.backups.isNeeded(trx, id))
         throw Errors.conflict('A restore or verification of this backup is queued or running; wait for it or cancel it first.');
       await this.backups.setTrashed(trx, id, true);

@@ -7,6 +7,7 @@ import { DEFAULT_DESTINATION } from '../destinations/destination.js';
 import { Stores } from '../destinations/stores.js';
 import { SYSTEM_ACTOR } from '../common/http/request-context.js';
 import { EngineError } from '../engine/errors.js';
+import { backupLockedUntil } from '../engine/lock-backup.js';
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, parseKey } from '../engine/store/layout.js';
@@ -93,8 +94,9 @@ export class CatalogCatchUp implements OnModuleInit {
       const endsByItself = !rebuild && (row?.status === 'running' || row?.status === 'queued') ? row.manifestSha256 : null;
       const taken = await this.takeIn(prefix, ids, endsByItself, store);
       if (taken !== 'left') found[taken] += 1;
-      if (taken === 'fromManifests' && destinationId !== DEFAULT_DESTINATION)
-        await this.catalog.transaction((trx) => this.copies.noteFound(trx, ids.backup, destinationId));
+      if (taken !== 'fromManifests' || destinationId === DEFAULT_DESTINATION) continue;
+      const lockedUntil = await backupLockedUntil(store, prefix).catch(() => null);
+      await this.catalog.transaction((trx) => this.copies.noteFound(trx, ids.backup, destinationId, lockedUntil));
     }
     if (!rebuild) return found;
     const present = new Set([...folders.values()].map(({ ids }) => ids.backup));

@@ -8,6 +8,7 @@ import { BackupCopies } from '../destinations/backup-copies.js';
 import { Stores } from '../destinations/stores.js';
 import { copyBackup } from '../engine/store/copy-backup.js';
 import { toRunError } from '../jobs/run-error.js';
+import { CopyLocks } from './copy-locks.js';
 import { idsOfPrefix } from '../engine/store/layout.js';
 import { Keyring } from '../keys/keyring.js';
 
@@ -37,6 +38,7 @@ export class CopyRepair {
   constructor(
     private readonly catalog: Catalog,
     private readonly copies: BackupCopies,
+    private readonly locks: CopyLocks,
     private readonly stores: Stores,
     private readonly keyring: Keyring,
     private readonly settings: Settings,
@@ -57,7 +59,12 @@ export class CopyRepair {
 
   private async work(now: Date): Promise<number> {
     let repaired = 0;
-    for (let copy = await this.claim(now); copy; copy = await this.claim(now)) if (await this.repair(copy)) repaired += 1;
+    for (let copy = await this.claim(now); copy; copy = await this.claim(now)) {
+      if (!(await this.repair(copy))) continue;
+      repaired += 1;
+      await this.copies.planLocks(copy.backup_id);
+      await this.locks.lock(copy.backup_id);
+    }
     return repaired;
   }
 

@@ -24,6 +24,8 @@ export interface Adoption {
   /** What is wrong with it; null when it is whole. */
   brokenCause: string | null;
   destinationId: string;
+  /** Until when that destination says that it is locked. */
+  lockedUntil: Date | null;
   state: AdoptedState;
 }
 
@@ -85,7 +87,7 @@ export class ManifestImport {
       })
       .where('id', '=', id)
       .execute();
-    await this.copies.noteFound(trx, id, adoption.destinationId);
+    await this.copies.noteFound(trx, id, adoption.destinationId, adoption.lockedUntil);
   }
 
   /**

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { sql } from 'kysely';
 import { Catalog, type Trx } from '../catalog/catalog.js';
-import { IN_USE } from './backup-use.js';
+import { IN_USE, LOCKED_UNTIL } from './backup-use.js';
 import type { BackupRow } from './backups.repository.js';
 
 /** What retention has thrown away and must not lose yet: an alert is open for its source, or nothing whole is left beside it. */
@@ -10,6 +10,9 @@ const HELD = sql<boolean>`(b.removal_rule IS NOT NULL AND b.purge_started_at IS 
   OR (b.status = 'completed' AND NOT b.broken AND b.source_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM backups o WHERE o.organization_id = b.organization_id AND o.source_id = b.source_id AND o.type = b.type
       AND o.status = 'completed' AND NOT o.broken AND o.origin <> 'external' AND o.deleted_at IS NULL))))`;
+
+/** Its destination would refuse to remove it. */
+const LOCKED = sql<boolean>`coalesce(${LOCKED_UNTIL} > now(), false)`;
 
 export interface PurgeState {
   /** Backups whose removal has begun and has not come to its end. */
@@ -42,18 +45,18 @@ export class TrashRepository {
    */
   async findPurgeable(trashDays: number, onlyBegun: boolean, after: string, limit: number): Promise<BackupRow[]> {
     const begun = sql<boolean>`b.purge_started_at IS NOT NULL`;
-    const isDue = sql<boolean>`(b.deleted_at < now() - make_interval(days => ${trashDays}) AND NOT b.pinned AND NOT ${HELD})`;
+    const isDue = sql<boolean>`(b.deleted_at < now() - make_interval(days => ${trashDays}) AND NOT b.pinned AND NOT ${HELD} AND NOT ${LOCKED})`;
     const { rows } = await sql<BackupRow>`SELECT b.* FROM backups b WHERE b.deleted_at IS NOT NULL
       AND ${onlyBegun ? begun : sql<boolean>`(${begun} OR ${isDue})`}
       AND b.id > ${after} ORDER BY b.id LIMIT ${limit}`.execute(this.catalog.db);
     return rows;
   }
 
-  /** From here on it can't be brought back. @returns false when it was pinned, undeleted, held or taken into use meanwhile */
+  /** From here on it can't be brought back. @returns false when it was pinned, undeleted, held, locked or taken into use meanwhile */
   async beginPurge(trx: Trx, id: string): Promise<boolean> {
     await sql`SELECT FROM backups WHERE id = ${id} FOR UPDATE`.execute(trx);
     const { rows } = await sql<{ id: string }>`UPDATE backups b SET purge_started_at = coalesce(b.purge_started_at, now())
-      WHERE b.id = ${id} AND b.deleted_at IS NOT NULL AND (b.purge_started_at IS NOT NULL OR NOT (b.pinned OR ${IN_USE} OR ${HELD}))
+      WHERE b.id = ${id} AND b.deleted_at IS NOT NULL AND (b.purge_started_at IS NOT NULL OR NOT (b.pinned OR ${IN_USE} OR ${HELD} OR ${LOCKED}))
       RETURNING b.id`.execute(trx);
     return rows.length > 0;
   }

@@ -15,6 +15,7 @@ import { scheduleQuorum } from './migrations/0012-schedule-quorum.js';
 import { keys } from './migrations/0014-keys.js';
 import { storage } from './migrations/0015-storage.js';
 import { reports } from './migrations/0013-reports.js';
+import { objectLock } from './migrations/0017-object-lock.js';
 import type { CatalogTables } from './tables.js';
 
 /** Forward only, in this order. A migration that has landed is never edited. */
@@ -34,6 +35,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   storage,
   reports,
   keys,
+  objectLock,
 ];
 
 /** Any constant will do, as long as every version of the server uses the same. */

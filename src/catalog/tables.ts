@@ -662,6 +662,10 @@ interface BackupCopiesTable {
   next_try_at: NullableTimestamp;
   claimed_until: NullableTimestamp;
   updated_at: Generated<Date>;
+  /** Until when it is to be locked. */
+  lock_until: NullableTimestamp;
+  /** Until when the destination has said that it is. */
+  locked_until: NullableTimestamp;
 }
 
 /** Runs whose backup was removed for good, as reports need them. */

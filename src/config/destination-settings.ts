@@ -13,6 +13,8 @@ export interface S3Settings {
   kmsKeyId?: string;
   storageClass?: string;
   partMiB?: number;
+  objectLock?: 'governance' | 'compliance';
+  objectLockDays?: number;
 }
 
 /** The Supabase project that `SUPABASE_URL` and its siblings name. */
@@ -62,6 +64,9 @@ export function s3Settings(read: EnvironmentReader): S3Settings | null {
   if (prefix !== undefined && !PREFIX.test(prefix))
     read.faults.push(fault('S3_PREFIX', 'is not a folder in a bucket', 'use letters, digits, dots, dashes and slashes'));
   const sse = read.text('S3_SSE') === undefined ? undefined : read.oneOf('S3_SSE', ['aes256', 'aws:kms'] as const, 'aes256');
+  const isLocked = read.text('S3_OBJECT_LOCK') !== undefined;
+  if (isLocked !== (read.text('S3_OBJECT_LOCK_DAYS') !== undefined))
+    read.faults.push(fault('S3_OBJECT_LOCK', 'and S3_OBJECT_LOCK_DAYS belong together', 'set both, or leave both out'));
   const optional = {
     region: read.text('S3_REGION'),
     endpoint,
@@ -75,6 +80,12 @@ export function s3Settings(read: EnvironmentReader): S3Settings | null {
     secretAccessKey: secretAccessKey ?? '',
     forcePathStyle: read.boolean('S3_FORCE_PATH_STYLE', endpoint !== undefined),
     partMiB: read.integer('S3_PART_MIB', 16, 5, 512),
+    ...(isLocked
+      ? {
+          objectLock: read.oneOf('S3_OBJECT_LOCK', ['governance', 'compliance'] as const, 'governance'),
+          objectLockDays: read.integer('S3_OBJECT_LOCK_DAYS', 30, 1, 365),
+        }
+      : {}),
     ...(sse === undefined ? {} : { serverSideEncryption: sse === 'aws:kms' ? ('aws:kms' as const) : ('AES256' as const) }),
     ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
   };

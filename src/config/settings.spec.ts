@@ -69,6 +69,20 @@ describe('settings', () => {
     expect(load).toThrow(expect.not.stringContaining('canary') as never);
   });
 
+  it('lock what lies in the bucket only with a number of days', () => {
+    const env = { S3_BUCKET: 'b', S3_ACCESS_KEY_ID: 'id', S3_SECRET_ACCESS_KEY: 'secret' };
+    expect(loadSettings(env, false).s3).not.toHaveProperty('objectLock');
+    const locked = { ...env, S3_OBJECT_LOCK: 'compliance', S3_OBJECT_LOCK_DAYS: '30' };
+    expect(loadSettings(locked, false).s3).toMatchObject({ objectLock: 'compliance', objectLockDays: 30 });
+    for (const wrong of [
+      { S3_OBJECT_LOCK_DAYS: '' },
+      { S3_OBJECT_LOCK: '' },
+      { S3_OBJECT_LOCK: 'yes' },
+      { S3_OBJECT_LOCK_DAYS: '366' },
+    ])
+      expect(() => loadSettings({ ...locked, ...wrong }, false)).toThrow(/S3_OBJECT_LOCK/);
+  });
+
   it('refuse to split the roles over an embedded catalog', () => {
     expect(() => loadSettings({ ROLE: 'worker' }, false)).toThrow(/ROLE is worker/);
   });

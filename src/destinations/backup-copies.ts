@@ -2,12 +2,16 @@ import { Injectable } from '@nestjs/common';
 import { type Selectable, sql } from 'kysely';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
 import type { CatalogTables, RunErrorColumn } from '../catalog/tables.js';
+import { backupLockedUntil } from '../engine/lock-backup.js';
 import { removeBackupObjects } from '../engine/remove-backup.js';
 import { MANIFEST_NAME, objectKey } from '../engine/store/layout.js';
 import { DEFAULT_DESTINATION } from './destination.js';
 import { type OpenDestination, Stores } from './stores.js';
 
-export type CopyRow = Pick<Selectable<CatalogTables['backup_copies']>, 'destination_id' | 'state' | 'error'> & {
+export type CopyRow = Pick<
+  Selectable<CatalogTables['backup_copies']>,
+  'destination_id' | 'state' | 'error' | 'lock_until' | 'locked_until'
+> & {
   destination_name: string;
 };
 
@@ -23,6 +27,8 @@ const LOCAL_COPY: CopyRow = {
   destination_name: DEFAULT_DESTINATION,
   state: 'stored',
   error: null,
+  lock_until: null,
+  locked_until: null,
 };
 
 /** Where the copies of backups lie, and how each of them stands. */
@@ -38,7 +44,7 @@ export class BackupCopies {
     const rows = await db
       .selectFrom('backup_copies as c')
       .leftJoin('destinations as d', 'd.id', 'c.destination_id')
-      .select(['c.destination_id', 'c.state', 'c.error', 'd.name'])
+      .select(['c.destination_id', 'c.state', 'c.error', 'c.lock_until', 'c.locked_until', 'd.name'])
       .where('c.backup_id', '=', backupId)
       .orderBy('c.ordinal')
       .execute();
@@ -101,11 +107,51 @@ export class BackupCopies {
         .where('destination_id', '=', destination_id)
         .execute();
     }
+    await this.planLocks(backupId, trx);
   }
 
-  /** A backup that was found at a destination lies there. */
-  async noteFound(trx: Trx, backupId: string, destinationId: string): Promise<void> {
-    const state = { state: 'stored', error: null, next_try_at: null };
+  /** Notes until when the stored copies are to be locked, where their destination asks for it: so many days from the end of the backup on. */
+  async planLocks(backupId: string, db: Catalog['db'] | Trx = this.catalog.db): Promise<void> {
+    const until = sql<Date>`(coalesce(b.finished_at, now()) + make_interval(days => (d.config ->> 'objectLockDays')::int))`;
+    await sql`UPDATE backup_copies c SET lock_until = ${until}, next_try_at = NULL, tries = 0 FROM destinations d, backups b
+      WHERE c.backup_id = ${backupId} AND b.id = c.backup_id AND d.id = c.destination_id AND d.config ->> 'objectLock' IS NOT NULL
+        AND c.state = 'stored' AND c.lock_until IS NULL AND c.locked_until IS NULL AND ${until} > now()`.execute(db);
+  }
+
+  /** Until when a backup is locked, or is to be, at any of its destinations; null when nothing keeps it from being removed. */
+  async heldUntil(
+    backupId: string,
+    db: Catalog['db'] | Trx = this.catalog.db,
+  ): Promise<{ until: Date; destination: string } | null> {
+    const held = (await this.of(backupId, db)).flatMap(({ destination_name: destination, locked_until, lock_until }) => {
+      const until = locked_until ?? lock_until;
+      return until === null || until.getTime() <= Date.now() ? [] : [{ until, destination }];
+    });
+    return held.sort((a, b) => b.until.getTime() - a.until.getTime())[0] ?? null;
+  }
+
+  /** Asks each destination that answers until when the backup is locked, and notes what the catalog did not know. */
+  async noteLocks(backup: StoredBackup): Promise<void> {
+    for (const { id, store } of await this.destinationsOf(backup.id)) {
+      const found = await backupLockedUntil(store, backup.prefix).catch(() => null);
+      if (found && found.getTime() > Date.now()) await this.noteLock(backup.id, id, found);
+    }
+  }
+
+  /** The destination has said so. */
+  async noteLock(backupId: string, destinationId: string, until: Date): Promise<void> {
+    await this.catalog.db
+      .updateTable('backup_copies')
+      .set({ locked_until: until, error: null, next_try_at: null, updated_at: sql<Date>`now()` })
+      .where('backup_id', '=', backupId)
+      .where('destination_id', '=', destinationId)
+      .where('state', '=', 'stored')
+      .execute();
+  }
+
+  /** A backup that was found at a destination lies there. @param lockedUntil as the destination says */
+  async noteFound(trx: Trx, backupId: string, destinationId: string, lockedUntil: Date | null = null): Promise<void> {
+    const state = { state: 'stored', error: null, next_try_at: null, locked_until: lockedUntil };
     await trx
       .insertInto('backup_copies')
       .values({
@@ -116,6 +162,7 @@ export class BackupCopies {
       })
       .onConflict((conflict) => conflict.columns(['backup_id', 'destination_id']).doUpdateSet(state))
       .execute();
+    await this.planLocks(backupId, trx);
   }
 
   /** Removes everything of a backup at each of its destinations: the manifest first, so that nobody takes the rest for a backup. */

@@ -10,6 +10,7 @@ import { DEFAULT_DESTINATION } from './destination.js';
 import type { CapabilitiesDto, DestinationTestDto } from './destination.dto.js';
 import { DestinationsRepository } from './destinations.repository.js';
 import { DestinationsService } from './destinations.service.js';
+import { asksForLock, lockMissing } from './object-lock.js';
 import { Stores } from './stores.js';
 
 const TIMEOUT_MS = 60_000;
@@ -28,7 +29,7 @@ export class DestinationTester {
   async test(caller: Identity, idOrName: string): Promise<DestinationTestDto> {
     if (idOrName === DEFAULT_DESTINATION) return probe(this.stores.local);
     const row = await this.service.get(caller.organizationId, idOrName);
-    const found = await probe(this.stores.storeOf(row));
+    const found = await probe(this.stores.storeOf(row), asksForLock(row.config));
     if (found.capabilities) {
       await this.destinations.recordTest(row.id, JSON.stringify(found.capabilities));
       await this.cache.invalidate(caller.organizationId, ['destinations']);
@@ -37,7 +38,8 @@ export class DestinationTester {
   }
 }
 
-async function probe(store: ArtifactStore): Promise<DestinationTestDto> {
+/** @param isToLock whether the destination asks for object lock */
+async function probe(store: ArtifactStore, isToLock = false): Promise<DestinationTestDto> {
   const signal = AbortSignal.timeout(TIMEOUT_MS);
   const folder = `.canary-${randomBytes(8).toString('hex')}`;
   try {
@@ -49,9 +51,11 @@ async function probe(store: ArtifactStore): Promise<DestinationTestDto> {
       throw new EngineError('STORE_FAILED', 'The destination gave back other bytes than were written.', 'Check the store.');
     const range = String(await rangeOf(store, `${folder}/small`, signal)) === '345';
     const strongList = await listsAtOnce(store, folder, signal);
+    const lock = await store.probeLock(`${folder}/lock`, { signal });
+    if (isToLock && lock.obstacle !== null) throw lockMissing(lock.obstacle);
     const capabilities: CapabilitiesDto = {
       conditionalWrite: await store.refusesTakenKeys(`${folder}/small`, signal),
-      objectLock: await store.hasObjectLock(signal),
+      objectLock: lock.holds,
       range,
       strongList,
     };

@@ -24,6 +24,8 @@ const FIELDS: Readonly<Record<DestinationKind, readonly string[]>> = {
     'kmsKeyId',
     'storageClass',
     'partMiB',
+    'objectLock',
+    'objectLockDays',
   ],
   supabase: ['url', 'serviceRoleKey', 'bucket', 'prefix'],
   rclone: ['remote', 'rcloneConfig'],
@@ -69,8 +71,21 @@ export function valuesOf(
   const missing = NEEDED[kind].filter((name) => config[name] === undefined && secrets[name] === undefined);
   if (missing.length > 0)
     throw Errors.validation(Object.fromEntries(missing.map((name) => [name, `is needed for kind ${kind}`])));
+  if (kind === 's3') checkLock(config);
   if (kind === 'rclone') checkRemote(String(config['remote']), secrets['rcloneConfig'] ?? '');
   return { config, secrets };
+}
+
+/** How and for how long belong together; null takes both away. @throws VALIDATION_ERROR */
+function checkLock(config: DestinationConfig): void {
+  if (config['objectLock'] === null) {
+    delete config['objectLock'];
+    delete config['objectLockDays'];
+  }
+  if (config['objectLock'] !== undefined && config['objectLockDays'] === undefined)
+    throw Errors.validation({ objectLockDays: 'is needed with objectLock: for how many days each backup is locked' });
+  if (config['objectLockDays'] !== undefined && config['objectLock'] === undefined)
+    throw Errors.validation({ objectLock: 'is needed with objectLockDays: governance or compliance' });
 }
 
 /** The remote must be one that the configuration describes, and not describe another one itself. @throws VALIDATION_ERROR */

@@ -1,6 +1,6 @@
 import { ApiProperty, ApiPropertyOptional, OmitType, PartialType } from '@nestjs/swagger';
 import { IsBoolean, IsIn, IsInt, IsOptional, IsString, Length, Matches, Max, MaxLength, Min } from 'class-validator';
-import { DESTINATION_KINDS, type DestinationKind, LOCAL_FOLDER } from './destination.js';
+import { DESTINATION_KINDS, type DestinationKind, LOCAL_FOLDER, OBJECT_LOCKS, type ObjectLock } from './destination.js';
 
 const SSE = ['AES256', 'aws:kms'] as const;
 
@@ -123,6 +123,24 @@ export class CreateDestinationDto {
   @Max(512)
   @ApiPropertyOptional({ default: 16, minimum: 5, maximum: 512 })
   partMiB?: number;
+
+  /**
+   * Lock the objects of each completed backup in the bucket, so that nobody removes or replaces them for `objectLockDays`: `governance`
+   * (but for who may bypass it) or `compliance` (nobody, no way back). null turns it off for later backups. For s3; tried on a canary, and
+   * refused where locks do not hold.
+   */
+  @IsOptional()
+  @IsIn([...OBJECT_LOCKS, null])
+  @ApiPropertyOptional({ enum: OBJECT_LOCKS, nullable: true })
+  objectLock?: ObjectLock | null;
+
+  /** For how many days from its end a backup is locked; needed with `objectLock`. Existing locks stay as they are. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(365)
+  @ApiPropertyOptional({ minimum: 1, maximum: 365 })
+  objectLockDays?: number;
 }
 
 /** What is to change; fields left out stay as they are. The kind, and where it lies, can't change: backups lie there. */
@@ -134,7 +152,7 @@ export class UpdateDestinationDto extends PartialType(
 export class CapabilitiesDto {
   /** Whether a write can be made to fail where the key is taken. */
   conditionalWrite!: boolean;
-  /** Whether objects can be locked until a date. */
+  /** Whether objects can be locked until a date: a locked canary could not be removed. */
   objectLock!: boolean;
   /** Whether a part of an object can be read. */
   range!: boolean;

@@ -13,6 +13,13 @@ export function isForOwnerAlone(kind: string): boolean {
   return kind === 'rclone';
 }
 
+/**
+ * How a bucket locks objects. `governance`: until the date nobody removes them but who holds the right to bypass it, which this server
+ * never asks for. `compliance`: nobody at all, not even the account's owner.
+ */
+export const OBJECT_LOCKS = ['governance', 'compliance'] as const;
+export type ObjectLock = (typeof OBJECT_LOCKS)[number];
+
 /** Id and name of the destination that always exists: the local folder `DATA_DIR/backups`. */
 export const DEFAULT_DESTINATION = 'local';
 

@@ -1,4 +1,5 @@
 import { Injectable } from '@nestjs/common';
+import { randomBytes } from 'node:crypto';
 import { Changes } from '../audit/changes.js';
 import type { Identity } from '../auth/identity.js';
 import { Catalog, json, type Trx } from '../catalog/catalog.js';
@@ -9,12 +10,14 @@ import { OutboundHttp } from '../common/outbound/outbound-http.js';
 import { SecretBox } from '../keys/secret-box.js';
 import { BackupCopies } from './backup-copies.js';
 import { DEFAULT_DESTINATION, type DestinationKind, isForOwnerAlone } from './destination.js';
+import { asksForLock, lockMissing } from './object-lock.js';
 import type { CreateDestinationDto, UpdateDestinationDto } from './destination.dto.js';
 import { ADDRESSES, type DestinationSecrets, secretsOwner, valuesOf } from './destination-values.js';
 import { type DestinationRow, DestinationsRepository } from './destinations.repository.js';
-import { Stores } from './stores.js';
+import { type DescribedDestination, Stores } from './stores.js';
 
 const MOST_OF_ONE_ORGANIZATION = 100;
+const LOCK_PROBE_MS = 60_000;
 
 /** Destinations: made, changed, listed and removed. */
 @Injectable()
@@ -79,14 +82,13 @@ export class DestinationsService {
     const { config, secrets } = valuesOf(dto.kind, dto, { config: {}, secrets: {} });
     await this.checkAddresses(config);
     const id = newId('dest');
+    const described = { id, organization_id: caller.organizationId, kind: dto.kind, sealed_secrets: this.seal(id, secrets) };
+    await this.checkLock({ ...described, config, made_by_setting: null });
     await this.catalog.transaction(async (trx) => {
       await this.destinations.insert(trx, {
-        id,
-        organization_id: caller.organizationId,
+        ...described,
         name: dto.name,
-        kind: dto.kind,
         config: json(config),
-        sealed_secrets: this.seal(id, secrets),
         is_default: dto.isDefault ?? false,
       });
       await this.changes.record(trx, caller, 'destination.created', id, { name: dto.name, kind: dto.kind });
@@ -112,11 +114,14 @@ export class DestinationsService {
       if (dto[address] !== undefined && dto[address] !== old.config[address] && dto[secret] === undefined)
         throw Errors.validation({ [secret]: `must be given again when the ${address} changes` });
     await this.checkAddresses(dto);
+    const sealed = this.seal(old.id, secrets);
+    if (changed.some((name) => !['name', 'isDefault'].includes(name)))
+      await this.checkLock({ ...old, config, sealed_secrets: sealed });
     await this.catalog.transaction(async (trx) => {
       await this.destinations.update(trx, caller.organizationId, old.id, {
         name: dto.name ?? old.name,
         config: json(config),
-        sealed_secrets: this.seal(old.id, secrets),
+        sealed_secrets: sealed,
         is_default: dto.isDefault ?? old.is_default,
       });
       await this.changes.record(trx, caller, 'destination.updated', old.id, { name: dto.name ?? old.name, changed });
@@ -158,6 +163,14 @@ export class DestinationsService {
         throw error;
       }
     }
+  }
+
+  /** What can't be kept must not be promised. @throws PRECONDITION_FAILED where locks do not hold */
+  private async checkLock(described: DescribedDestination): Promise<void> {
+    if (!asksForLock(described.config)) return;
+    const canary = `.canary-${randomBytes(8).toString('hex')}`;
+    const { obstacle } = await this.stores.make(described).probeLock(canary, { signal: AbortSignal.timeout(LOCK_PROBE_MS) });
+    if (obstacle !== null) throw lockMissing(obstacle);
   }
 
   private seal(id: string, secrets: DestinationSecrets): string | null {

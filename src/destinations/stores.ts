@@ -24,6 +24,12 @@ export interface OpenDestination {
   store: ArtifactStore;
 }
 
+/** What a store is made of. */
+export type DescribedDestination = Pick<
+  DestinationRow,
+  'id' | 'organization_id' | 'kind' | 'config' | 'sealed_secrets' | 'made_by_setting'
+>;
+
 /** Opens the store of each destination, once, until it is changed. */
 @Injectable()
 export class Stores {
@@ -79,7 +85,8 @@ export class Stores {
     return store;
   }
 
-  private make(row: DestinationRow): ArtifactStore {
+  /** The store that a row describes, whether it is in the catalog or not. */
+  make(row: DescribedDestination): ArtifactStore {
     const kind = row.kind as DestinationKind;
     switch (kind) {
       case 'local':
@@ -95,18 +102,18 @@ export class Stores {
     }
   }
 
-  private configOf(row: DestinationRow): DestinationRow['config'] & DestinationSecrets {
+  private configOf(row: DescribedDestination): DestinationRow['config'] & DestinationSecrets {
     return { ...row.config, ...this.secretsOf(row) };
   }
 
   /** Who sets the server's environment may reach what the server reaches; others only what OUTBOUND_ALLOW permits. */
-  private lookupFor(row: DestinationRow, field: 'endpoint' | 'url'): Pick<S3Config, 'lookup'> {
+  private lookupFor(row: DescribedDestination, field: 'endpoint' | 'url'): Pick<S3Config, 'lookup'> {
     const address = row.config[field];
     if (row.made_by_setting !== null || typeof address !== 'string') return {};
     return { lookup: this.outbound.lookupFor(this.outbound.checkUrl(address)) as NonNullable<S3Config['lookup']> };
   }
 
-  secretsOf(row: DestinationRow): DestinationSecrets {
+  secretsOf(row: Pick<DestinationRow, 'id' | 'sealed_secrets'>): DestinationSecrets {
     return row.sealed_secrets === null
       ? {}
       : (JSON.parse(this.secrets.open(row.sealed_secrets, secretsOwner(row.id))) as DestinationSecrets);

@@ -11,6 +11,7 @@ import { DestinationsService } from '../destinations/destinations.service.js';
 import { type OpenDestination, Stores } from '../destinations/stores.js';
 import type { Manifest } from '../engine/artifact/manifest.js';
 import { EngineError } from '../engine/errors.js';
+import { backupLockedUntil } from '../engine/lock-backup.js';
 import { type KeysInText, keysInText } from '../engine/recovery-kit.js';
 import { Installation } from '../installation/installation.js';
 import { Keyring } from '../keys/keyring.js';
@@ -226,6 +227,7 @@ export class AdoptionService {
     const state = work.settings?.stateOf(ids.backup, loaded.sha256);
     const brokenCause =
       (await missingArtifact(destination.store, prefix, loaded.manifest, work.signal)) ?? state?.brokenCause ?? null;
+    const lockedUntil = await backupLockedUntil(destination.store, prefix, { signal: work.signal }).catch(() => null);
     await this.catalog.transaction(async (trx) => {
       const sourceId =
         work.settings?.sourceIds.get(ids.source) ?? (await this.sourceIdFor(trx, caller.organizationId, ids.source));
@@ -238,6 +240,7 @@ export class AdoptionService {
         pinnedManifestSha256: isPinned ? loaded.sha256 : null,
         brokenCause,
         destinationId: destination.id,
+        lockedUntil,
         state: state ?? UNKNOWN_STATE,
       });
       if (isPinned)
@@ -260,7 +263,12 @@ export class AdoptionService {
   }
 
   /** A copy of a backup that the catalog has from elsewhere is one more copy. */
-  private async noteKnown({ backup }: FoundBackup, row: KnownRow, { loaded }: TrustedManifest, work: Adopting): Promise<void> {
+  private async noteKnown(
+    { backup, prefix }: FoundBackup,
+    row: KnownRow,
+    { loaded }: TrustedManifest,
+    work: Adopting,
+  ): Promise<void> {
     if (row.organization_id !== work.caller.organizationId)
       throw new EngineError(
         'OBJECT_EXISTS',
@@ -270,12 +278,14 @@ export class AdoptionService {
     if (row.status !== 'completed' || row.purge_started_at !== null || row.manifest_sha256 !== loaded.sha256) return;
     const copies = await this.copies.of(backup);
     if (copies.some(({ destination_id, state }) => destination_id === work.destination.id && state === 'stored')) return;
+    const { id, store } = work.destination;
+    const lockedUntil = await backupLockedUntil(store, prefix, { signal: work.signal }).catch(() => null);
     await this.catalog.transaction(async (trx) => {
       // One that was made before there were several destinations lies in the local folder, without a row that says so.
       const [first] = copies;
       if (copies.length === 1 && first?.destination_id === DEFAULT_DESTINATION)
         await this.copies.noteFound(trx, backup, DEFAULT_DESTINATION);
-      await this.copies.noteFound(trx, backup, work.destination.id);
+      await this.copies.noteFound(trx, backup, id, lockedUntil);
     });
   }
 

@@ -43,6 +43,7 @@ function candidate(id: string, createdAt: Date, more: Partial<Candidate> = {}): 
     pinned: false,
     inUse: false,
     broughtBack: false,
+    lockedUntil: null,
     proofLevel: 0,
     storedBytes: 10,
     createdAt,
@@ -90,6 +91,7 @@ function historyOf(seed: number): History {
       pinned: random() < 0.07,
       inUse: random() < 0.05,
       broughtBack: random() < 0.03,
+      lockedUntil: random() < 0.15 ? new Date(clock + below(60) * DAY_MS) : null,
       proofLevel: oneOf(null, 0, 1, 2, 3, 4, 5),
       storedBytes: below(1000),
     });
@@ -182,6 +184,33 @@ describe(`in ${HISTORIES} random histories, retention`, () => {
             !removed.has(id) || !(pinned || inUse || broughtBack || status === 'queued' || status === 'running'),
         ),
       ),
+    ).toEqual([]);
+  });
+
+  it('never removes one that is locked, and removes as if there were no lock once it has lapsed', () => {
+    expect(
+      broken(({ backups, policies, circumstances }, removed) => {
+        const { now } = circumstances;
+        const isLocked = ({ lockedUntil }: Candidate) => lockedUntil !== null && lockedUntil > now;
+        if (backups.some((backup) => isLocked(backup) && removed.has(backup.id))) return false;
+        const lapsed = backups.map((backup) => (isLocked(backup) ? backup : { ...backup, lockedUntil: null }));
+        const without = removedOf(chooseKept(lapsed, policies, circumstances));
+        return without.size === removed.size && [...without].every((id) => removed.has(id));
+      }),
+    ).toEqual([]);
+  });
+
+  it('lets a lock push out nothing that no limit of bytes is about, and free nothing else', () => {
+    expect(
+      broken(({ backups, policies, circumstances }, removed) => {
+        if (policies.some(({ maxBytes }) => maxBytes !== null)) return true;
+        const unlocked = backups.map((backup) => ({ ...backup, lockedUntil: null }));
+        const without = removedOf(chooseKept(unlocked, policies, circumstances));
+        return backups.every(
+          ({ id, lockedUntil }) =>
+            removed.has(id) === (without.has(id) && !(lockedUntil !== null && lockedUntil > circumstances.now)),
+        );
+      }),
     ).toEqual([]);
   });
 

@@ -22,6 +22,8 @@ export interface Candidate {
   inUse: boolean;
   /** Somebody took it out of the trash. */
   broughtBack: boolean;
+  /** Until when a destination keeps it from being removed; null when none does. */
+  lockedUntil: Date | null;
   proofLevel: number | null;
   storedBytes: number;
   createdAt: Date;
@@ -71,6 +73,7 @@ export const RULES = {
   'not-ended': 'It has not ended',
   pinned: 'It is pinned',
   'in-use': 'A restore, verification or compare needs it',
+  locked: 'A destination keeps it from being removed (object lock)',
   'brought-back': 'Somebody has brought it back from the trash',
   alert: 'An alert of lost tables, rows or bytes is open for its source',
   newest: 'It is the newest completed and unbroken backup of its source and type',
@@ -191,6 +194,7 @@ function protectionOf(backup: Candidate, newest: Set<string>, { heldSources, now
   if (backup.status === 'queued' || backup.status === 'running') return 'not-ended';
   if (backup.pinned) return 'pinned';
   if (backup.inUse) return 'in-use';
+  if (backup.lockedUntil !== null && backup.lockedUntil > now) return 'locked';
   if (backup.broughtBack) return 'brought-back';
   if (backup.sourceId !== null && heldSources.has(backup.sourceId)) return 'alert';
   if (newest.has(backup.id)) return 'newest';

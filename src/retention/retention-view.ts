@@ -1,4 +1,4 @@
-import type { Policy } from './choose-kept.js';
+import { type Candidate, type Decision, type Policy, RULES } from './choose-kept.js';
 import type { RetentionPolicyDto } from './retention.dto.js';
 import type { NamedPolicyRow, PolicyRow } from './retention.repository.js';
 
@@ -53,6 +53,12 @@ export function toPolicy(row: NamedPolicyRow): Policy {
     namedBySchedules: row.named_by,
     onlyNamed: !isBound && (row.only_named || row.named_by.length > 0),
   };
+}
+
+/** A decision in words. */
+export function reasonOf({ rule }: Decision, { lockedUntil }: Candidate): string {
+  if (rule === 'locked' && lockedUntil) return `It is locked until ${lockedUntil.toISOString()} at a destination (object lock).`;
+  return `${RULES[rule]}.`;
 }
 
 /** A policy in words, such as `last 7, 30 days, 4 weekly`. */

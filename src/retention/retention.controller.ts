@@ -6,10 +6,9 @@ import { CachedRead } from '../common/cache/cached-read.interceptor.js';
 import { Answers } from '../common/http/answers.js';
 import { Page } from '../common/http/envelope.interceptor.js';
 import { PagingDto } from '../common/http/paging.dto.js';
-import { RULES } from './choose-kept.js';
 import { CreateRetentionPolicyDto, RetentionDecisionDto, RetentionPolicyDto, UpdateRetentionPolicyDto } from './retention.dto.js';
 import type { PolicyRow } from './retention.repository.js';
-import { toRetentionPolicy } from './retention-view.js';
+import { reasonOf, toRetentionPolicy } from './retention-view.js';
 import { RetentionService } from './retention.service.js';
 
 @ApiTags('Retention')
@@ -84,7 +83,7 @@ export class RetentionController {
       kept: decision.kept,
       rule: decision.rule,
       policy: decision.policy,
-      reason: `${RULES[decision.rule]}.`,
+      reason: reasonOf(decision, backup),
     }));
   }
 

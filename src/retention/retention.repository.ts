@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import { type Insertable, type Selectable, sql } from 'kysely';
-import { IN_USE } from '../backups/backup-use.js';
+import { IN_USE, LOCKED_UNTIL } from '../backups/backup-use.js';
 import { Catalog, type Db, type Trx } from '../catalog/catalog.js';
 import type { CatalogTables } from '../catalog/tables.js';
 import type { Candidate } from './choose-kept.js';
@@ -115,7 +115,7 @@ export class RetentionRepository {
   async candidates(db: Db | Trx, organizationId: string): Promise<CandidateRow[]> {
     const { rows } = await sql<CandidateRow>`SELECT b.id, b.source_id AS "sourceId", b.source_name AS "sourceName",
         b.schedule_id AS "scheduleId", b.type, b.tags, b.status, b.origin, b.broken, b.pinned, b.proof_level AS "proofLevel",
-        b.stored_bytes AS "storedBytes", b.created_at AS "createdAt", ${IN_USE} AS "inUse",
+        b.stored_bytes AS "storedBytes", b.created_at AS "createdAt", ${IN_USE} AS "inUse", ${LOCKED_UNTIL} AS "lockedUntil",
         b.brought_back_at IS NOT NULL AS "broughtBack",
         (b.status = 'completed' AND b.origin <> 'external' AND (
           NOT EXISTS (SELECT FROM artifacts a WHERE a.backup_id = b.id)

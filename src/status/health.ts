@@ -2,6 +2,7 @@ import { Injectable } from '@nestjs/common';
 import { statfs } from 'node:fs/promises';
 import { sql } from 'kysely';
 import type { Identity } from '../auth/identity.js';
+import { CopyLocks } from '../backups/copy-locks.js';
 import { BackupTrash } from '../backups/backup-trash.js';
 import { Catalog } from '../catalog/catalog.js';
 import { rebuiltSentence } from '../catalog/embedded/rebuild.js';
@@ -35,6 +36,7 @@ export class Health {
     private readonly keys: ServerKeys,
     private readonly keysService: KeysService,
     private readonly trash: BackupTrash,
+    private readonly locks: CopyLocks,
     private readonly outbox: Outbox,
   ) {}
 
@@ -117,6 +119,13 @@ export class Health {
         status: 'degraded',
         message: `The objects of ${notRemoved} removed backups can't be removed (${redact(error ?? '')}); it is tried again each hour.`,
         details: { ...details, notRemoved },
+      };
+    const unlocked = await this.locks.state();
+    if (unlocked.failing > 0)
+      return {
+        status: 'degraded',
+        message: `${unlocked.failing} copies of backups are not locked yet, though their destination asks for it (${redact(unlocked.error ?? '')}); it is tried again within the hour.`,
+        details: { ...details, notLocked: unlocked.failing },
       };
     return well('Every destination can be written and read.', details);
   }

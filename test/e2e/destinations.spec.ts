@@ -4,15 +4,18 @@ import { join } from 'node:path';
 import { BackupSweeper } from '../../src/backups/backup-sweeper.js';
 import { BackupTrash } from '../../src/backups/backup-trash.js';
 import { BackupCopies } from '../../src/destinations/backup-copies.js';
+import { CopyLocks } from '../../src/backups/copy-locks.js';
 import { CopyRepair } from '../../src/backups/copy-repair.js';
 import type { BackupDetailsDto } from '../../src/backups/backup.dto.js';
 import type { DestinationDto, DestinationTestDto } from '../../src/destinations/destination.dto.js';
+import type { RetentionDecisionDto } from '../../src/retention/retention.dto.js';
 import { FakeS3 } from '../support/fake-s3.js';
 import { FakeSupabase } from '../support/fake-supabase.js';
 import type { Fault } from '../support/faults.js';
 import { usePostgres } from '../support/postgres.js';
 import { backUp, createRestore, ended, good, verify } from '../support/runs.js';
 import { TestServer, urlOf } from '../support/server.js';
+import { until } from '../support/until.js';
 
 const postgres = usePostgres();
 let server: TestServer;
@@ -44,6 +47,13 @@ const states = async (id: string) =>
   Object.fromEntries((await details(id)).artifacts[0]?.copies.map(({ destination, state }) => [destination, state]) ?? []);
 const rowOf = (id: string) =>
   server.foundation.catalog.db.selectFrom('backups').select('prefix').where('id', '=', id).executeTakeFirstOrThrow();
+/** As if it lay in the trash for ever. */
+const throwAway = (id: string) =>
+  server.foundation.catalog.db
+    .updateTable('backups')
+    .set({ deleted_at: new Date(0) })
+    .where('id', '=', id)
+    .execute();
 const atBucket = (id: string) => fake.everything.filter((name) => name.includes(id));
 
 describe('destinations', () => {
@@ -135,11 +145,7 @@ describe('a backup in a bucket', () => {
     expect(await ended(server, restore.id)).toMatchObject({ status: 'completed', countsEqual: true });
     expect((await server.api('DELETE', '/api/destinations/bucket')).status).toBe(409);
     await good(server.api('DELETE', `/api/backups/${backup.id}`));
-    await server.foundation.catalog.db
-      .updateTable('backups')
-      .set({ deleted_at: new Date(0) })
-      .where('id', '=', backup.id)
-      .execute();
+    await throwAway(backup.id);
     await server.running.app.get(BackupTrash).empty();
     expect(atBucket(backup.id)).toEqual([]);
   });
@@ -260,6 +266,175 @@ describe('a backup at several destinations', () => {
     const refused = async (body: object) => (await server.api('POST', '/api/backups/create', body)).body;
     expect(await refused({ destinations: ['nowhere'] })).toMatchObject({ fields: { destinations: expect.anything() } });
     expect(await refused({ destinations: ['bucket'], quorum: 2 })).toMatchObject({ fields: { quorum: expect.anything() } });
+  });
+});
+
+describe('a backup in a bucket with object lock', () => {
+  const DAYS = 7;
+  const DAY_MS = 86_400_000;
+  let vault: FakeS3;
+  let body: object;
+
+  beforeAll(async () => {
+    vault = await FakeS3.start('vault');
+    body = { kind: 's3', ...vault.config, objectLock: 'governance', objectLockDays: DAYS };
+    vault.lock = 'honest';
+    await good(server.api('POST', '/api/destinations', { ...body, name: 'vault' }));
+  });
+  afterEach(() => {
+    vault.heal();
+    vault.lock = 'honest';
+  });
+  afterAll(() => vault?.stop());
+
+  const copyAt = async (id: string, name = 'vault') =>
+    (await details(id)).artifacts[0]?.copies.find(({ destination }) => destination === name);
+  const lockOf = async (id: string) => (await copyAt(id))?.lockedUntil ?? null;
+  const versionsOf = (id: string) => [...vault.versions.keys()].filter((key) => key.includes(id));
+  /** Made, and locked for as long as the destination asks for. */
+  const backUpLocked = async (destinations = ['vault']) => {
+    const backup = await backUp(server, { destinations });
+    expect(backup).toMatchObject({ status: 'completed', error: null });
+    await until(async () => (await lockOf(backup.id)) !== null);
+    return backup;
+  };
+  const catalog = () => server.foundation.catalog.db;
+  const lapseInCatalog = (id: string) =>
+    catalog()
+      .updateTable('backup_copies')
+      .set({ locked_until: new Date(0) })
+      .where('backup_id', '=', id)
+      .execute();
+  const empty = () => server.running.app.get(BackupTrash).empty();
+
+  it('is asked for only where it can be had', async () => {
+    const refused = (more: object) => server.api('POST', '/api/destinations', { ...body, name: 'x', ...more });
+    for (const lock of ['none', 'versions', 'forgetful', 'toothless'] as const) {
+      vault.lock = lock;
+      expect(await refused({})).toMatchObject({
+        status: 422,
+        body: { error: expect.stringMatching(/object lock, which can't be had/) },
+      });
+    }
+    vault.fail('denied');
+    expect(await refused({})).toMatchObject({ status: 422, body: { error: expect.stringMatching(/access was denied/) } });
+    expect(await refused({ objectLockDays: undefined })).toMatchObject({
+      status: 400,
+      body: { fields: { objectLockDays: expect.anything() } },
+    });
+    expect(await refused({ objectLock: undefined })).toMatchObject({
+      status: 400,
+      body: { fields: { objectLock: expect.anything() } },
+    });
+    expect(await refused({ objectLock: 'forever' })).toMatchObject({ status: 400 });
+    const local = { name: 'x', kind: 'local', folder: 'x', objectLock: 'governance', objectLockDays: 1 };
+    expect(await server.api('POST', '/api/destinations', local)).toMatchObject({ status: 400 });
+  });
+
+  it('is found by the test of a destination, which fails where the lock that is asked for is gone', async () => {
+    const test = () => good(server.api<DestinationTestDto>('POST', '/api/destinations/vault/test'));
+    expect(await test()).toMatchObject({ ok: true, capabilities: { objectLock: true } });
+    vault.lock = 'toothless';
+    expect(await test()).toMatchObject({ ok: false, error: expect.stringMatching(/removes the locked object all the same/) });
+    expect([...vault.versions.keys()]).toEqual([]);
+  });
+
+  it('is locked as a whole when it is completed, and can neither be deleted nor purged before', async () => {
+    const backup = await backUpLocked();
+    const { finishedAt } = await details(backup.id);
+    const lockedUntil = new Date(Date.parse(String(finishedAt)) + DAYS * DAY_MS).toISOString();
+    expect(await lockOf(backup.id)).toBe(lockedUntil);
+    expect(versionsOf(backup.id)).toHaveLength(5);
+    for (const key of versionsOf(backup.id))
+      expect(vault.locks[key]).toEqual({ mode: 'GOVERNANCE', until: new Date(lockedUntil) });
+    expect(await server.api('DELETE', `/api/backups/${backup.id}`)).toMatchObject({
+      status: 409,
+      body: { code: 'CONFLICT', error: expect.stringContaining(`locked at the destination "vault" until ${lockedUntil}`) },
+    });
+    await throwAway(backup.id);
+    await empty();
+    expect(versionsOf(backup.id)).toHaveLength(5);
+    // The store's word counts, whatever the catalog says.
+    await lapseInCatalog(backup.id);
+    await empty();
+    expect(versionsOf(backup.id)).toHaveLength(5);
+    expect(await lockOf(backup.id)).toBe(lockedUntil);
+    vault.lapse();
+    await lapseInCatalog(backup.id);
+    await empty();
+    expect((await server.api('GET', `/api/backups/${backup.id}/details`)).status).toBe(404);
+    expect(versionsOf(backup.id)).toEqual([]);
+  });
+
+  it('is kept by retention until the lock has lapsed', async () => {
+    const [old] = [await backUpLocked(), await backUpLocked()];
+    const policy = await good(server.api<{ id: string }>('POST', '/api/retention-policies', { name: 'one', keepLast: 1 }));
+    const decided = async () => {
+      const all = await good(server.api<RetentionDecisionDto[]>('GET', `/api/retention-policies/${policy.id}/preview`));
+      return all.find(({ backupId }) => backupId === old.id);
+    };
+    expect(await decided()).toMatchObject({
+      kept: true,
+      rule: 'locked',
+      reason: `It is locked until ${await lockOf(old.id)} at a destination (object lock).`,
+    });
+    await lapseInCatalog(old.id);
+    expect(await decided()).toMatchObject({ kept: false });
+    await good(server.api('DELETE', '/api/retention-policies/one'));
+  });
+
+  it('leaves nothing locked of an attempt that fails, and nothing at all after a sweep', async () => {
+    vault.fail('denied', /^GetObject$/);
+    const failed = await backUp(server, { destinations: ['vault'] });
+    expect(failed).toMatchObject({ status: 'failed' });
+    expect(versionsOf(failed.id).filter((key) => vault.locks[key] !== null)).toEqual([]);
+    vault.heal();
+    await server.running.app.get(BackupSweeper).sweep(-60_000);
+    expect(versionsOf(failed.id)).toEqual([]);
+    await backUpLocked();
+  });
+
+  it('says that it could not be locked, is kept all the same, and is locked when it can be', async () => {
+    vault.fail('denied', /^PutObjectRetention$/);
+    const backup = await backUp(server, { destinations: ['vault'] });
+    expect(backup).toMatchObject({ status: 'completed' });
+    await until(async () => (await copyAt(backup.id))?.error !== null);
+    expect(await copyAt(backup.id)).toMatchObject({
+      state: 'stored',
+      lockedUntil: null,
+      error: { code: 'STORE_FAILED', message: expect.stringMatching(/Could not lock .*access was denied/) },
+    });
+    expect((await server.api('DELETE', `/api/backups/${backup.id}`)).status).toBe(409);
+    expect(await server.running.app.get(CopyLocks).state()).toMatchObject({ failing: 1 });
+    vault.heal();
+    await server.running.app.get(CopyLocks).lockDue(new Date(Date.now() + DAY_MS));
+    expect(await copyAt(backup.id)).toMatchObject({ error: null, lockedUntil: expect.any(String) });
+    expect(await server.running.app.get(CopyLocks).state()).toEqual({ waiting: 0, failing: 0, error: null });
+  });
+
+  it('that is repaired later is locked to the same day', async () => {
+    vault.fail('denied', /^PutObject$/);
+    const backup = await backUp(server, { destinations: ['vault', 'second'], quorum: 1 });
+    expect(await copyAt(backup.id)).toMatchObject({ state: 'failed', lockedUntil: null });
+    vault.heal();
+    await server.running.app.get(CopyRepair).repairAll(new Date(Date.now() + DAY_MS));
+    const { finishedAt } = await details(backup.id);
+    expect(await copyAt(backup.id)).toMatchObject({
+      state: 'stored',
+      lockedUntil: new Date(Date.parse(String(finishedAt)) + DAYS * DAY_MS).toISOString(),
+    });
+    expect(await copyAt(backup.id, 'second')).toMatchObject({ state: 'stored', lockedUntil: null });
+  });
+
+  it('is locked no more when the destination does not ask for it any more', async () => {
+    expect(
+      (await good(server.api<DestinationDto>('PUT', '/api/destinations/vault', { objectLock: null }))).config,
+    ).not.toHaveProperty('objectLockDays');
+    const backup = await backUp(server, { destinations: ['vault'] });
+    expect(backup).toMatchObject({ status: 'completed' });
+    await server.running.app.get(CopyLocks).lockDue();
+    expect(await lockOf(backup.id)).toBeNull();
+    await good(server.api('DELETE', `/api/backups/${backup.id}`));
   });
 });
 

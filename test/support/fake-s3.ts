@@ -7,7 +7,26 @@ interface Stored {
   etag: string;
   modifiedAt: Date;
   metadata: Record<string, string>;
+  versionId?: string;
 }
+
+interface Lock {
+  mode: string;
+  until: Date;
+}
+
+/** One version of a key, or the mark that it was removed, where versions are kept. */
+interface Version {
+  id: string;
+  stored: Stored | null;
+  lock: Lock | null;
+}
+
+/**
+ * What the bucket makes of locks: it has none and keeps no versions; keeps versions and has no locks; heeds them; says yes and forgets
+ * them; shows them and removes what is locked all the same.
+ */
+type LockKind = 'none' | 'versions' | 'honest' | 'forgetful' | 'toothless';
 
 interface Upload {
   key: string;
@@ -22,10 +41,15 @@ const LEAST_PART = 5 * 1024 * 1024;
 export class FakeS3 extends FaultyServer<Call> {
   readonly objects = new Map<string, Stored>();
   readonly uploads = new Map<string, Upload>();
+  /** Of each key, the oldest first; only where versions are kept. */
+  readonly versions = new Map<string, Version[]>();
+  lock: LockKind = 'none';
+  /** The bucket's own rule: every new object is locked for so long. */
+  defaultRetentionMs: number | null = null;
+  /** How far its clock is ahead of ours. */
+  aheadMs = 0;
   /** Whether If-None-Match is heeded. */
   conditional = true;
-  /** Makes the body of a multipart object itself be forgotten, for large tests. */
-  keepBodies = true;
   protected readonly pretended = { status: 200, headers: { etag: '"0"' } };
   protected readonly replyOf = refusalOf;
 
@@ -44,7 +68,30 @@ export class FakeS3 extends FaultyServer<Call> {
 
   /** Objects and uploads that were not completed, by name. */
   get everything(): string[] {
-    return [...this.objects.keys(), ...[...this.uploads.values()].map(({ key }) => `upload of ${key}`)].sort();
+    const keys = new Set([...this.objects.keys(), ...this.versions.keys()]);
+    return [...keys, ...[...this.uploads.values()].map(({ key }) => `upload of ${key}`)].sort();
+  }
+
+  /** Removes everything, locked or not. */
+  empty(): void {
+    for (const all of [this.objects, this.uploads, this.versions]) all.clear();
+    this.calls.length = 0;
+  }
+
+  /** As if the time of every lock were over. */
+  lapse(): void {
+    for (const { lock } of [...this.versions.values()].flat()) if (lock) lock.until = new Date(0);
+  }
+
+  /** Until when the newest version of each key is locked. */
+  get locks(): Record<string, Lock | null> {
+    return Object.fromEntries([...this.versions].map(([key, versions]) => [key, versions.at(-1)?.lock ?? null]));
+  }
+
+  private lastVersion = 0;
+
+  private now(): number {
+    return Date.now() + this.aheadMs;
   }
 
   protected read(request: IncomingMessage, url: URL): Call {
@@ -78,7 +125,7 @@ export class FakeS3 extends FaultyServer<Call> {
     switch (operation) {
       case 'PutObject':
         if (this.isTaken(call)) return failure(412, 'PreconditionFailed');
-        return { status: 200, headers: { etag: this.put(key, body, metadataOf(request)) } };
+        return { status: 200, headers: { etag: this.put(key, body, metadataOf(request)), ...this.versionOf(key) } };
       case 'CopyObject': {
         const source = this.objects.get(sourceOf(request, this.bucket));
         if (!source) return failure(404, 'NoSuchKey');
@@ -86,10 +133,21 @@ export class FakeS3 extends FaultyServer<Call> {
       }
       case 'GetObject':
       case 'HeadObject':
-        return found ? ranged(found, request) : failure(404, operation === 'GetObject' ? 'NoSuchKey' : 'NotFound');
+        return found
+          ? ranged(found, request, this.versionOf(key))
+          : failure(404, operation === 'GetObject' ? 'NoSuchKey' : 'NotFound');
       case 'DeleteObject':
-        this.objects.delete(key);
-        return { status: 204 };
+        return this.remove(key, query.get('versionId'));
+      case 'ListObjectVersions':
+        return this.listVersions(query);
+      case 'PutObjectRetention':
+        return this.retain(call);
+      case 'GetObjectRetention': {
+        const lock = this.version(key, query.get('versionId'))?.lock;
+        return lock
+          ? xml(`<Retention><Mode>${lock.mode}</Mode><RetainUntilDate>${lock.until.toISOString()}</RetainUntilDate></Retention>`)
+          : failure(404, 'NoSuchObjectLockConfiguration');
+      }
       case 'ListObjectsV2':
         return this.list(query);
       case 'CreateMultipartUpload': {
@@ -125,8 +183,6 @@ export class FakeS3 extends FaultyServer<Call> {
             )
             .join('')}</ListMultipartUploadsResult>`,
         );
-      case 'GetObjectLockConfiguration':
-        return failure(404, 'ObjectLockConfigurationNotFoundError');
       default:
         return failure(501, 'NotImplemented');
     }
@@ -158,8 +214,96 @@ export class FakeS3 extends FaultyServer<Call> {
 
   private put(key: string, body: Buffer, metadata: Record<string, string>): string {
     const etag = `"${createHash('md5').update(body).digest('hex')}"`;
-    this.objects.set(key, { body, etag, modifiedAt: new Date(), metadata });
+    const stored: Stored = { body, etag, modifiedAt: new Date(this.now()), metadata };
+    if (this.lock !== 'none') {
+      stored.versionId = this.newVersionId();
+      const until = this.defaultRetentionMs === null ? null : new Date(this.now() + this.defaultRetentionMs);
+      this.addVersion(key, { id: stored.versionId, stored, lock: until && { mode: 'GOVERNANCE', until } });
+    }
+    this.objects.set(key, stored);
     return etag;
+  }
+
+  /** Later ones are greater. */
+  private newVersionId(): string {
+    this.lastVersion += 1;
+    return `v${String(this.lastVersion).padStart(8, '0')}`;
+  }
+
+  private addVersion(key: string, version: Version): void {
+    this.versions.set(key, [...(this.versions.get(key) ?? []), version]);
+  }
+
+  private version(key: string, id: string | null): Version | undefined {
+    return this.versions.get(key)?.findLast((version) => version.stored !== null && (id === null || version.id === id));
+  }
+
+  private versionOf(key: string): Record<string, string> {
+    const version = this.version(key, null);
+    if (!version) return {};
+    const lock: Record<string, string> = version.lock
+      ? {
+          'x-amz-object-lock-mode': version.lock.mode,
+          'x-amz-object-lock-retain-until-date': version.lock.until.toISOString(),
+        }
+      : {};
+    return { 'x-amz-version-id': version.id, ...lock };
+  }
+
+  /** Without a version, a mark is put over what stays; with one, it is gone for good, unless it is locked. */
+  private remove(key: string, versionId: string | null): Reply {
+    if (this.lock === 'none' || versionId === null) {
+      if (this.lock !== 'none') this.addVersion(key, { id: this.newVersionId(), stored: null, lock: null });
+      this.objects.delete(key);
+      return { status: 204 };
+    }
+    const versions = this.versions.get(key) ?? [];
+    const lock = versions.find(({ id }) => id === versionId)?.lock;
+    if (lock && lock.until.getTime() > this.now() && this.lock === 'honest') return failure(403, 'AccessDenied');
+    const left = versions.filter(({ id }) => id !== versionId);
+    if (left.length > 0) this.versions.set(key, left);
+    else this.versions.delete(key);
+    const newest = left.at(-1)?.stored;
+    if (newest) this.objects.set(key, newest);
+    else this.objects.delete(key);
+    return { status: 204 };
+  }
+
+  /** Nothing here has the right to shorten a lock, nor to change its mode, in either mode. */
+  private retain({ key, query, request, body }: Call): Reply {
+    if (this.lock === 'none' || this.lock === 'versions') return failure(400, 'InvalidRequest');
+    if (request.headers['content-md5'] !== createHash('md5').update(body).digest('base64')) return failure(400, 'BadDigest');
+    const version = this.version(key, query.get('versionId'));
+    if (!version) return failure(404, 'NoSuchKey');
+    const mode = /<Mode>(GOVERNANCE|COMPLIANCE)</.exec(body.toString())?.[1];
+    const until = new Date(/<RetainUntilDate>(.*?)</.exec(body.toString())?.[1] ?? '');
+    if (!mode || !(until.getTime() > this.now())) return failure(400, 'InvalidArgument');
+    const { lock } = version;
+    const isHeld = lock !== null && lock.until.getTime() > this.now();
+    if (isHeld && (until < lock.until || mode !== lock.mode)) return failure(403, 'AccessDenied');
+    if (this.lock !== 'forgetful') version.lock = { mode, until };
+    return { status: 200 };
+  }
+
+  private listVersions(query: URLSearchParams): Reply {
+    const prefix = query.get('prefix') ?? '';
+    const all = [...this.versions]
+      .filter(([key]) => key.startsWith(prefix))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .flatMap(([key, versions]) => versions.toReversed().map(({ id, stored }) => ({ key, id, stored })));
+    const [markedKey, markedId] = [query.get('key-marker') ?? '', query.get('version-id-marker') ?? ''];
+    const left = all.filter(({ key, id }) => key > markedKey || (key === markedKey && id < markedId));
+    const page = left.slice(0, 3);
+    const last = page.at(-1);
+    const more = last !== undefined && left.length > page.length;
+    return xml(
+      `<ListVersionsResult><IsTruncated>${more}</IsTruncated>${more ? `<NextKeyMarker>${last.key}</NextKeyMarker><NextVersionIdMarker>${last.id}</NextVersionIdMarker>` : ''}${page
+        .map(({ key, id, stored }) => {
+          const name = stored ? 'Version' : 'DeleteMarker';
+          return `<${name}><Key>${key}</Key><VersionId>${id}</VersionId></${name}>`;
+        })
+        .join('')}</ListVersionsResult>`,
+    );
   }
 
   /** Small pages, so that every listing turns some. */
@@ -191,8 +335,9 @@ const NO_BUCKET = failure(404, 'NoSuchBucket');
 function operationOf({ request: { method, headers }, query, key }: Omit<Call, 'operation'>): string {
   if (key === '') {
     if (query.has('uploads')) return 'ListMultipartUploads';
-    return query.has('object-lock') ? 'GetObjectLockConfiguration' : 'ListObjectsV2';
+    return query.has('versions') ? 'ListObjectVersions' : 'ListObjectsV2';
   }
+  if (query.has('retention')) return method === 'PUT' ? 'PutObjectRetention' : 'GetObjectRetention';
   const copies = headers['x-amz-copy-source'] !== undefined;
   if (method === 'PUT')
     return query.has('partNumber') ? (copies ? 'UploadPartCopy' : 'UploadPart') : copies ? 'CopyObject' : 'PutObject';
@@ -230,8 +375,8 @@ function xml(text: string): Reply {
   };
 }
 
-function ranged({ body, etag, modifiedAt, metadata }: Stored, request: IncomingMessage): Reply {
-  const headers: Record<string, string> = { etag, 'last-modified': modifiedAt.toUTCString() };
+function ranged({ body, etag, modifiedAt, metadata }: Stored, request: IncomingMessage, version: Record<string, string>): Reply {
+  const headers: Record<string, string> = { etag, 'last-modified': modifiedAt.toUTCString(), ...version };
   for (const [name, value] of Object.entries(metadata)) headers[`x-amz-meta-${name}`] = value;
   if (request.headers['if-match'] !== undefined && request.headers['if-match'] !== etag)
     return failure(412, 'PreconditionFailed');

@@ -27,6 +27,14 @@ export interface ReadOptions extends Abortable {
   end?: number;
 }
 
+/** What was found of a store's locks. */
+export interface LockProbe {
+  /** Whether a locked object was really kept from being removed. */
+  holds: boolean;
+  /** Why backups can't be locked there, as a part of a sentence; null when they can. */
+  obstacle: string | null;
+}
+
 /**
  * Where artifacts go. Keys are '/'-separated relative paths (see `assertKey`); the same key means the same object for every
  * driver. Failures are EngineErrors: DISK_FULL, STORE_FAILED, OBJECT_MISSING, OBJECT_EXISTS.
@@ -84,8 +92,25 @@ export abstract class ArtifactStore {
     );
   }
 
-  /** Whether objects can be locked until a date. */
-  async hasObjectLock(_signal?: AbortSignal): Promise<boolean> {
-    return false;
+  /** Tries on a canary whether objects can be locked until a date. @param canaryKey one that is free */
+  async probeLock(_canaryKey: string, _options?: Abortable): Promise<LockProbe> {
+    return { holds: false, obstacle: 'destinations of this kind have no object lock' };
+  }
+
+  /**
+   * Locks an object: until then the store itself refuses to remove or replace it. A longer lock stays.
+   * @throws EngineError STORE_FAILED where the store does not show the lock afterwards; OBJECT_MISSING
+   */
+  async lock(key: string, _until: Date, _options?: Abortable): Promise<void> {
+    throw new EngineError(
+      'STORE_FAILED',
+      `${key} can't be locked: destinations of this kind have no object lock.`,
+      'Use a bucket.',
+    );
+  }
+
+  /** Until when the store says that an object is locked; null when it is not, or there are no locks. */
+  async lockedUntil(_key: string, _options?: Abortable): Promise<Date | null> {
+    return null;
   }
 }

@@ -25,6 +25,14 @@ export function objectExists(key: string, root: string): EngineError {
   );
 }
 
+export function objectLocked(key: string, root: string, until: Date): EngineError {
+  return new EngineError(
+    'OBJECT_LOCKED',
+    `The object ${key} in ${root} is locked until ${until.toISOString()}.`,
+    'Nothing removes it before; wait until then.',
+  );
+}
+
 export function diskFull(folder: string, bytesWritten: number, cause?: unknown): EngineError {
   return new EngineError(
     'DISK_FULL',

@@ -15,6 +15,8 @@ export interface S3Config {
   serverSideEncryption?: 'AES256' | 'aws:kms';
   kmsKeyId?: string;
   storageClass?: string;
+  /** How the objects of backups are locked; versions are then removed one by one. */
+  objectLock?: 'governance' | 'compliance' | null;
   /** Size of each part of an upload, in MiB; its 10,000-fold is the largest object. */
   partMiB?: number;
   /** Above it one call can't copy an object; 5 GiB, by S3's rules. */

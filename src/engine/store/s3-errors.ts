@@ -22,7 +22,8 @@ export function isTaken(error: unknown): boolean {
   return statusOf(error) === 412 || (statusOf(error) === 409 && nameOf(error) === 'ConditionalRequestConflict');
 }
 
-function nameOf(error: unknown): string {
+/** The store's name for what failed. */
+export function nameOf(error: unknown): string {
   const failure = error as S3Failure | undefined;
   return failure?.name ?? failure?.code ?? '';
 }

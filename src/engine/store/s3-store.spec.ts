@@ -13,15 +13,26 @@ beforeAll(async () => {
 afterAll(() => fake.stop());
 const reset = () => {
   fake.heal();
-  fake.objects.clear();
-  fake.uploads.clear();
-  fake.calls.length = 0;
+  fake.empty();
+  fake.lock = 'none';
+  fake.defaultRetentionMs = null;
+  fake.aheadMs = 0;
 };
 
 describeStoreContract('an S3 bucket', async () => {
   reset();
   return {
     store: new S3Store({ ...fake.config, prefix: 'below', partMiB: 5, timeoutMs: 20_000 }),
+    everything: async () => fake.everything.map((name) => name.replace('below/', '')),
+    close: async () => undefined,
+  };
+});
+
+describeStoreContract('an S3 bucket that keeps versions, and locks them', async () => {
+  reset();
+  fake.lock = 'honest';
+  return {
+    store: new S3Store({ ...fake.config, prefix: 'below', partMiB: 5, timeoutMs: 20_000, objectLock: 'compliance' }),
     everything: async () => fake.everything.map((name) => name.replace('below/', '')),
     close: async () => undefined,
   };
@@ -172,5 +183,76 @@ describe('an S3 bucket as a store', () => {
     expect(await store.removeStaleTemporaries(0, 'b')).toBe(0);
     expect(await store.removeStaleTemporaries(-1_000, 'a')).toBe(1);
     expect(fake.everything).toEqual([]);
+  });
+});
+
+describe('an S3 bucket whose objects can be locked', () => {
+  const DAY_MS = 86_400_000;
+  const inDays = (days: number) => new Date(Math.ceil(Date.now() / 1000) * 1000 + days * DAY_MS);
+  let store: S3Store;
+  beforeEach(async () => {
+    reset();
+    fake.lock = 'honest';
+    store = new S3Store({ ...fake.config, objectLock: 'compliance', timeoutMs: 1_500, maxAttempts: 3 });
+    await store.write('a/kept', [Buffer.from('kept')]);
+  });
+
+  it('gives up no locked object until the lock has lapsed, and then all its versions', async () => {
+    await store.lock('a/kept', inDays(1));
+    expect(await store.lockedUntil('a/kept')).toEqual(inDays(1));
+    expect(fake.locks['a/kept']).toEqual({ mode: 'COMPLIANCE', until: inDays(1) });
+    const refusal = { code: 'OBJECT_LOCKED', message: expect.stringContaining(inDays(1).toISOString()) };
+    await expect(store.remove('a/kept')).rejects.toMatchObject(refusal);
+    await expect(store.removeTree('a')).rejects.toMatchObject(refusal);
+    await store.write('a/kept', [Buffer.from('other')], { overwrite: true });
+    expect(fake.versions.get('a/kept')?.map(({ stored }) => String(stored?.body))).toEqual(['kept', 'other']);
+    fake.aheadMs = 2 * DAY_MS;
+    await store.removeTree('a');
+    expect(fake.everything).toEqual([]);
+  });
+
+  it('leaves a longer lock as it is, and lengthens a shorter one', async () => {
+    await store.lock('a/kept', inDays(2));
+    await store.lock('a/kept', inDays(1));
+    expect(await store.lockedUntil('a/kept')).toEqual(inDays(2));
+    await store.lock('a/kept', inDays(3));
+    expect(await store.lockedUntil('a/kept')).toEqual(inDays(3));
+  });
+
+  it('says that a lock was taken and forgotten, and that there is nothing to lock', async () => {
+    fake.lock = 'forgetful';
+    await expect(store.lock('a/kept', inDays(1))).rejects.toMatchObject({
+      code: 'STORE_FAILED',
+      message: expect.stringMatching(/does not show it/),
+    });
+    await expect(store.lock('a/none', inDays(1))).rejects.toMatchObject({ code: 'OBJECT_MISSING' });
+    expect(await store.lockedUntil('a/none')).toBeNull();
+  });
+
+  it.each([
+    ['none', /keeps no versions/],
+    ['versions', /refuses to lock an object \(InvalidRequest\)/],
+    ['forgetful', /removes the locked object all the same/],
+    ['toothless', /removes the locked object all the same/],
+  ] as const)('finds out what a bucket makes of locks that is %s', async (lock, obstacle) => {
+    fake.empty();
+    fake.lock = lock;
+    expect(await store.probeLock('canary')).toEqual({ holds: false, obstacle: expect.stringMatching(obstacle) });
+    expect(fake.everything).toEqual([]);
+  });
+
+  it('finds out that locks hold, by the clock of the store, and leaves no canary', async () => {
+    fake.empty();
+    fake.aheadMs = 300_000;
+    expect(await store.probeLock('canary')).toEqual({ holds: true, obstacle: null });
+    expect(fake.everything).toEqual([]);
+  });
+
+  it('finds out what stands in the way of locks that hold', async () => {
+    fake.defaultRetentionMs = DAY_MS;
+    expect(await store.probeLock('canary')).toEqual({ holds: true, obstacle: expect.stringMatching(/default retention/) });
+    fake.defaultRetentionMs = null;
+    fake.fail('denied', /^DeleteObject$/);
+    expect(await store.probeLock('other')).toEqual({ holds: false, obstacle: expect.stringMatching(/s3:DeleteObjectVersion/) });
   });
 });

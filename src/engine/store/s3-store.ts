@@ -1,8 +1,6 @@
 import {
   CopyObjectCommand,
-  DeleteObjectCommand,
   GetObjectCommand,
-  GetObjectLockConfigurationCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
   ListObjectsV2Command,
@@ -16,14 +14,16 @@ import { Agent as HttpsAgent } from 'node:https';
 import { Readable } from 'node:stream';
 import { EngineError } from '../errors.js';
 import { abortReason, destroyOnAbort } from './abort.js';
-import type { Abortable, ReadOptions, StoredObject, WriteOptions } from './artifact-store.js';
+import type { Abortable, LockProbe, ReadOptions, StoredObject, WriteOptions } from './artifact-store.js';
 import { RemoteStore } from './remote-store.js';
-import { objectExists, objectMissing } from './local-errors.js';
+import { objectExists, objectLocked, objectMissing } from './local-errors.js';
 import { assertKey, isKey, normalizePrefix } from './object-key.js';
 import { type OpenedObject, resumingRead } from './resuming-read.js';
 import { isMissing, isTaken, statusOf, toS3Error } from './s3-errors.js';
 import { partBytes, type S3Config } from './s3-config.js';
+import { S3ObjectLock } from './s3-object-lock.js';
 import { copyInParts, S3Upload } from './s3-upload.js';
+import { removeObject, versionsBelow } from './s3-versions.js';
 
 /** Above it one call can't copy an object. */
 const MOST_COPIED_AT_ONCE = 5 * 1024 ** 3;
@@ -32,6 +32,7 @@ const REMOVED_AT_ONCE = 8;
 /** Objects in an S3-compatible bucket. There is no rename: an object is copied inside the store, and then its old key removed. */
 export class S3Store extends RemoteStore {
   private readonly client: S3Client;
+  private readonly locks: S3ObjectLock;
   protected readonly where: string;
   private readonly root: string;
 
@@ -61,6 +62,7 @@ export class S3Store extends RemoteStore {
         httpsAgent: new HttpsAgent(agent),
       }),
     });
+    this.locks = new S3ObjectLock(this.client, config);
     this.root = config.prefix ? `${config.prefix.replace(/^\/+|\/+$/g, '')}/` : '';
     this.where = `the bucket ${config.bucket}${this.root === '' ? '' : `/${this.root.slice(0, -1)}`}`;
   }
@@ -171,11 +173,12 @@ export class S3Store extends RemoteStore {
   async remove(key: string, { signal }: Abortable = {}): Promise<void> {
     assertKey(key);
     await this.explained('remove', key, signal, async () => {
-      await this.client
-        .send(new DeleteObjectCommand({ Bucket: this.config.bucket, Key: this.root + key }), sent(signal))
-        .catch((error: unknown) => {
-          if (!isMissing(error)) throw error;
-        });
+      try {
+        await removeObject(this.client, this.config, this.root + key, sent(signal));
+      } catch (error) {
+        const until = statusOf(error) === 403 ? await this.lockedUntil(key, { signal }).catch(() => null) : null;
+        throw until ? objectLocked(key, this.where, until) : error;
+      }
     });
   }
 
@@ -189,11 +192,28 @@ export class S3Store extends RemoteStore {
       await Promise.all(batch.map((key) => this.remove(key, { signal })));
       batch = [];
     };
-    for await (const { key } of this.list(bare, { signal })) {
+    for await (const key of this.config.objectLock ? this.keysOfVersions(bare, signal) : this.keys(bare, signal)) {
       batch.push(key);
       if (batch.length === REMOVED_AT_ONCE) await removeBatch();
     }
     await removeBatch();
+  }
+
+  private async *keys(prefix: string, signal: AbortSignal | undefined): AsyncGenerator<string> {
+    for await (const { key } of this.list(prefix, { signal })) yield key;
+  }
+
+  /** Each key below a folder of which there is any version, or the mark of a removal. */
+  private async *keysOfVersions(prefix: string, signal: AbortSignal | undefined): AsyncGenerator<string> {
+    const versions = versionsBelow(this.client, this.config.bucket, `${this.root}${prefix}/`, sent(signal));
+    let last: string | undefined;
+    for (;;) {
+      const next = await this.explained('list the versions below', prefix, signal, () => versions.next());
+      if (next.done) return;
+      const key = next.value.key.slice(this.root.length);
+      if (key !== last && isKey(key)) yield key;
+      last = key;
+    }
   }
 
   /** Ends the uploads that were begun and never completed: they cost, and no listing of objects shows them. */
@@ -220,12 +240,19 @@ export class S3Store extends RemoteStore {
     );
   }
 
-  override async hasObjectLock(signal?: AbortSignal): Promise<boolean> {
-    const answer = await this.client
-      .send(new GetObjectLockConfigurationCommand({ Bucket: this.config.bucket }), sent(signal))
-      .catch(() => undefined);
-    signal?.throwIfAborted();
-    return answer?.ObjectLockConfiguration?.ObjectLockEnabled === 'Enabled';
+  override async probeLock(canaryKey: string, { signal }: Abortable = {}): Promise<LockProbe> {
+    const put = () => this.write(canaryKey, [Buffer.from('canary')], { overwrite: true, signal });
+    return this.explained('lock', canaryKey, signal, () => this.locks.probe(this.root + canaryKey, put, sent(signal)));
+  }
+
+  override async lock(key: string, until: Date, { signal }: Abortable = {}): Promise<void> {
+    assertKey(key);
+    await this.explained('lock', key, signal, () => this.locks.lock(this.root + key, until, this.where, sent(signal)));
+  }
+
+  override async lockedUntil(key: string, { signal }: Abortable = {}): Promise<Date | null> {
+    assertKey(key);
+    return this.explained('look at', key, signal, () => this.locks.lockedUntil(this.root + key, sent(signal)));
   }
 
   private async abortUploads(bare: string, startedBefore: number, signal?: AbortSignal): Promise<number> {

@@ -3,7 +3,6 @@ import {
   type CompletedPart,
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
-  DeleteObjectCommand,
   HeadObjectCommand,
   PutObjectCommand,
   type S3Client,
@@ -15,6 +14,7 @@ import { EngineError } from '../errors.js';
 import { inParts } from './parts.js';
 import { isTaken, statusOf } from './s3-errors.js';
 import { MOST_PARTS, type S3Config } from './s3-config.js';
+import { removeObject } from './s3-versions.js';
 
 /** Parts on their way at the same time; with the one being filled, this bounds the memory of a write. */
 const PARTS_AT_ONCE = 2;
@@ -145,7 +145,7 @@ export class S3Upload {
   }
 
   private async takeBack(): Promise<void> {
-    await this.client.send(new DeleteObjectCommand(this.place())).catch(() => undefined);
+    await removeObject(this.client, this.config, this.key, {}).catch(() => undefined);
   }
 
   /** What can't be ended now is ended by the sweep. */
