@@ -107,19 +107,14 @@ export class BackupRunner implements RunHandler {
   }
 
   private async commit(run: HeldRun, staged: StagedBackup, tee: TeeStore): Promise<void> {
-    const place = () => this.atEach(run, tee, (store) => placeArtifacts(staged, store, run.signal));
-    const { embedded } = this.catalog;
     try {
-      // A bucket copies what it places, which may take minutes. A transaction of the embedded catalog keeps everybody waiting, and no other
-      // process can take the run over there; elsewhere the row stays locked, so that a worker which lost the run puts nothing into place.
-      if (embedded) {
-        await this.catalog.transaction((trx) => run.fence(trx));
-        await place();
-      }
+      // A bucket copies what it places, and any store may be slow: no transaction waits for it. A worker that lost the run puts nothing into place.
+      await run.alone(async () => {
+        await this.atEach(run, tee, (store) => placeArtifacts(staged, store, run.signal));
+        await this.atEach(run, tee, (store) => commitManifest(staged, store, this.keys.verifyingKeyPems, run.signal));
+      });
       await this.catalog.transaction(async (trx) => {
         await run.fence(trx);
-        if (!embedded) await place();
-        await this.atEach(run, tee, (store) => commitManifest(staged, store, this.keys.verifyingKeyPems, run.signal));
         await this.copies.settle(trx, run.id, errorsOf(tee));
         await this.complete(trx, run.id);
         await run.completed(trx);

@@ -87,6 +87,32 @@ export class Catalog {
     return this.db.transaction().execute(work);
   }
 
+  /**
+   * Runs `work` while no other session of a shared catalog holds the same name. No transaction is open and no row locked meanwhile, so that
+   * it may take long. The embedded catalog has one process, which has to know by itself what it is doing.
+   * @param work gets the session, for what it asks of the catalog: with one more for each, a pool could run dry
+   */
+  async holding<T>(name: string, work: (session: Db) => Promise<T>): Promise<T> {
+    if (this.embedded) return work(this.db);
+    return this.db.connection().execute(async (session) => {
+      await sql`SELECT pg_advisory_lock(hashtextextended(${name}, 0))`.execute(session);
+      try {
+        return await work(session);
+      } finally {
+        // With its session gone, it is held no more.
+        await sql`SELECT pg_advisory_unlock(hashtextextended(${name}, 0))`.execute(session).catch(() => undefined);
+      }
+    });
+  }
+
+  /** Whether nobody holds that name; nobody else will until the transaction ends. */
+  async isFree(trx: Trx, name: string): Promise<boolean> {
+    const { rows } = await sql<{ free: boolean }>`SELECT pg_try_advisory_xact_lock(hashtextextended(${name}, 0)) AS free`.execute(
+      trx,
+    );
+    return rows[0]?.free ?? false;
+  }
+
   /** One round trip, to see that the catalog answers. */
   async ping(): Promise<void> {
     await sql`SELECT 1`.execute(this.db);

@@ -44,7 +44,18 @@ export class HeldRun implements HolderOf {
    * @throws RunStopped when another worker has taken it over
    */
   async fence(trx: Trx): Promise<void> {
-    if (await this.runs.holds(trx, this)) return;
+    if (!(await this.runs.holds(trx, this))) this.lose();
+  }
+
+  /**
+   * Does what no two workers must do at the same time, and what may take long: until it has ended, nobody takes the run over.
+   * @throws RunStopped when another worker has taken it over
+   */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    return this.runs.alone(this, work, () => this.lose());
+  }
+
+  private lose(): never {
     this.stop('lost');
     throw new RunStopped('lost');
   }

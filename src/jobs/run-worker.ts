@@ -87,6 +87,7 @@ export class RunWorker implements OnApplicationBootstrap, BeforeApplicationShutd
       const row = await this.runs.lock(trx, kind, runId);
       if (!row || (row.status !== 'queued' && !(row.status === 'running' && row.stale))) return undefined;
       if (this.recovery.isHeldHere(runId)) return undefined;
+      if (row.status === 'running' && !(await this.runs.mayBeTaken(trx, runId))) return undefined;
       if (row.status === 'running') await this.runs.endAttempt(trx, kind, runId, 'interrupted', null);
       if (row.cancel_requested_at || (await this.runs.interruptions(trx, kind, runId)) >= MAX_INTERRUPTIONS) {
         // Recovery ends these, with their objects.

@@ -33,10 +33,28 @@ export class RunsRepository {
     return rows[0];
   }
 
-  /** As `lock`; undefined at once when another session has locked it: its holder is just committing. */
+  /** As `lock`; undefined at once when another session has locked it, or its holder is in `alone`: it lives. */
   async lockUnlessLocked(trx: Trx, kind: RunKind, id: string): Promise<RunRow | undefined> {
+    if (!(await this.mayBeTaken(trx, id))) return undefined;
     const { rows } = await lockedRun(kind, id, sql`SKIP LOCKED`).execute(trx);
     return rows[0];
+  }
+
+  /** Whether nobody is in `alone` with the run; until the transaction ends nobody will be. */
+  mayBeTaken(trx: Trx, id: string): Promise<boolean> {
+    return this.catalog.isFree(trx, aloneWith(id));
+  }
+
+  /**
+   * Does what two must not do at the same time: until it has ended, nobody takes the run over, however late the holder's heartbeat is. No row is
+   * locked meanwhile, so that it may wait for slow stores.
+   * @param isLost called instead when another worker holds the run
+   */
+  alone<T>(holder: HolderOf, work: () => Promise<T>, isLost: () => never): Promise<T> {
+    return this.catalog.holding(aloneWith(holder.id), async (session) => {
+      if (!(await session.transaction().execute((trx) => this.holds(trx, holder)))) isLost();
+      return work();
+    });
   }
 
   /** True, and locked, when this holder still holds the run. */
@@ -163,6 +181,10 @@ export class RunsRepository {
       .orderBy('started_at')
       .execute();
   }
+}
+
+function aloneWith(id: string): string {
+  return `alone with ${id}`;
 }
 
 function lockedRun(kind: RunKind, id: string, wait: RawBuilder<unknown>): RawBuilder<RunRow> {
