@@ -5,7 +5,7 @@
  *
  * Kills and stops whatever takes part in backups and restores (`torture-runs.mjs`), damages the embedded catalog (`torture-catalog.mjs`),
  * then kills the server at more moments, damages backups, fills disks, lets them fail with EIO, and runs into every fault that the tests
- * know; kills it in removals, and holds retention's laws against 100,000 random histories. Last, 10,000 events go to receivers that misbehave, while servers are killed. Goes through all of it, whatever fails.
+ * know, those of a bucket at ten points of a backup and of a restore; kills it in removals, and holds retention's laws against 100,000 random histories. Last, 10,000 events go to receivers that misbehave, while servers are killed. Goes through all of it, whatever fails.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,6 +17,7 @@ const SPECS = [
   'workers',
   'runs',
   'faults',
+  'store-faults',
   'damage',
   'disk',
   'io-errors',
@@ -51,6 +52,7 @@ async function run(program, args) {
     REMOVAL_KILLS: String(kills),
     AUDIT_KILLS: String(others),
     RETENTION_HISTORIES: '100000',
+    STORE_FAULTS: 'all',
   };
   const [code] = await once(spawn(program, args, { cwd: ROOT, env, stdio: 'inherit' }), 'exit');
   return code ?? 1;

@@ -1,5 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import { readdir } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackupSweeper } from '../../src/backups/backup-sweeper.js';
 import { BackupTrash } from '../../src/backups/backup-trash.js';
@@ -512,6 +514,44 @@ describe('an rclone remote', () => {
       });
     await good(server.api('DELETE', '/api/destinations/remote'));
   });
+
+  // The program is no part of a fresh machine.
+  (spawnSync('rclone', ['version']).status === 0 ? it : it.skip)(
+    'takes a backup that is verified, restored, and removed with all its files',
+    async () => {
+      const root = await mkdtemp(join(tmpdir(), 'backstay-rclone-'));
+      try {
+        const local = { name: 'folder', kind: 'rclone', remote: `here:${root}`, rcloneConfig: '[here]\ntype = local\n' };
+        await good(server.api('POST', '/api/destinations', local));
+        expect(await good(server.api<DestinationTestDto>('POST', '/api/destinations/folder/test'))).toMatchObject({
+          ok: true,
+          capabilities: { conditionalWrite: false, objectLock: false, range: true, strongList: true },
+        });
+        const backup = await backUp(server, { destinations: ['folder'] });
+        expect(backup).toMatchObject({ status: 'completed', error: null });
+        const files = async () =>
+          (await readdir(root, { recursive: true, withFileTypes: true }))
+            .filter((entry) => entry.isFile())
+            .map(({ name }) => name);
+        expect((await files()).sort()).toEqual([
+          'config.tar.zst.age',
+          'database.dump.zst.age',
+          'globals.sql.zst.age',
+          'manifest.json',
+          'manifest.json.sig',
+        ]);
+        expect(await verify(server, backup.id)).toMatchObject({ status: 'completed', provenLevel: 2 });
+        const restore = await createRestore(server, backup.id, { mode: 'new-database', database: 'shop_from_rclone' });
+        expect(await ended(server, restore.id)).toMatchObject({ status: 'completed', countsEqual: true });
+        await good(server.api('DELETE', `/api/backups/${backup.id}`));
+        await throwAway(backup.id);
+        await server.running.app.get(BackupTrash).empty();
+        expect(await files()).toEqual([]);
+      } finally {
+        await rm(root, { recursive: true, force: true });
+      }
+    },
+  );
 });
 
 // Last: a second server in this process takes the first one's callers.

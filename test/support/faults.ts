@@ -10,7 +10,9 @@ export type Fault =
   | 'missing'
   | 'reset'
   | 'hang'
-  /** Half of the answer's body, then the connection is cut. */
+  /** Takes the body and gives the answer in small pieces, with pauses. */
+  | 'slow'
+  /** Half of what is uploaded, or of the answer's body, then the connection is cut. */
   | 'cut'
   /** Does it, and cuts the connection before the answer. */
   | 'lostAnswer'
@@ -20,6 +22,34 @@ export type Fault =
   /** Answers 200 and does nothing. */
   | 'pretend';
 
+export const FAULTS = [
+  'error500',
+  'slowDown',
+  'denied',
+  'missing',
+  'reset',
+  'hang',
+  'slow',
+  'cut',
+  'twice',
+  'lostAnswer',
+  'clockSkew',
+] as const satisfies readonly Fault[];
+
+/** Of slow ones, each of so many pieces comes after a pause. */
+const [SLOW_PIECES, SLOW_PAUSE_MS] = [8, 20];
+
+interface Which {
+  /** How many calls are left that it meets. */
+  times?: number;
+  /** How many calls it lets pass before. */
+  after?: number;
+  /** Which paths; all when left out. */
+  path?: RegExp;
+  /** From the first call that it meets on, it meets every call. */
+  lasts?: boolean;
+}
+
 interface Rule {
   fault: Fault;
   /** Which operations, such as `UploadPart`; all when left out. */
@@ -28,14 +58,16 @@ interface Rule {
   times: number;
   /** How many calls it lets pass before. */
   after: number;
+  path: RegExp;
+  lasts: boolean;
 }
 
 /** Which calls of a fake go wrong, and how. */
 class FaultRules {
   private rules: Rule[] = [];
 
-  add(fault: Fault, operation: RegExp = /./, { times = Infinity, after = 0 } = {}): void {
-    this.rules.push({ fault, operation, times, after });
+  add(fault: Fault, operation = /./, { times = Infinity, after = 0, path = /./, lasts = false }: Which = {}): void {
+    this.rules.push({ fault, operation, times, after, path, lasts });
   }
 
   clear(): void {
@@ -43,15 +75,16 @@ class FaultRules {
   }
 
   /** The fault that this call meets, if any. */
-  next(operation: string): Fault | undefined {
+  next({ operation, url }: FakeCall): Fault | undefined {
     for (const rule of this.rules) {
-      if (!rule.operation.test(operation)) continue;
+      if (!rule.operation.test(operation) || !rule.path.test(url.pathname)) continue;
       if (rule.after > 0) {
         rule.after -= 1;
         continue;
       }
       if (rule.times <= 0) continue;
       rule.times -= 1;
+      if (rule.lasts) rule.operation = rule.path = /./;
       return rule.fault;
     }
     return undefined;
@@ -79,6 +112,7 @@ export abstract class FaultyServer<Call extends FakeCall> {
   /** Bytes a second that it takes of each request; as fast as it can when undefined. */
   bytesPerSecond: number | undefined;
   private readonly faults = new FaultRules();
+  private readonly hung: IncomingMessage[] = [];
   private readonly server = createServer((request, response) => {
     this.answer(request, response).catch(() => response.destroy());
   });
@@ -97,12 +131,14 @@ export abstract class FaultyServer<Call extends FakeCall> {
     return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
   }
 
-  fail(fault: Fault, operation?: RegExp, which?: { times?: number; after?: number }): void {
+  fail(fault: Fault, operation?: RegExp, which?: Which): void {
     this.faults.add(fault, operation, which);
   }
 
+  /** From now on all is well; who waits for an answer that never comes loses the connection. */
   heal(): void {
     this.faults.clear();
+    for (const { socket } of this.hung.splice(0)) socket.destroy();
     this.bytesPerSecond = undefined;
   }
 
@@ -118,15 +154,26 @@ export abstract class FaultyServer<Call extends FakeCall> {
 
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const call = this.read(request, new URL(request.url ?? '', 'http://fake'));
-    const fault = this.faults.next(call.operation);
+    const fault = this.faults.next(call);
     const note = (status: number | string) => this.calls.push(`${call.operation} ${status}`);
     if (fault === 'reset') {
       note('reset');
       request.socket.destroy();
       return;
     }
-    call.body = await this.bodyOf(request);
-    if (fault === 'hang') return void note('hang');
+    const length = Number(request.headers['content-length'] ?? 0);
+    if (fault === 'cut' && request.method === 'PUT' && length > 0) {
+      note('cut');
+      await this.bodyOf(request, { most: length / 2 });
+      request.socket.destroy();
+      return;
+    }
+    call.body = await this.bodyOf(request, { slowly: fault === 'slow' });
+    if (fault === 'hang') {
+      note('hang');
+      this.hung.push(request);
+      return;
+    }
     const refusal = this.replyOf(fault) ?? this.refuse(call);
     if (refusal) {
       note(refusal.status);
@@ -146,13 +193,18 @@ export abstract class FaultyServer<Call extends FakeCall> {
       response.write(body.subarray(0, body.length / 2), () => setImmediate(() => response.destroy()));
       return;
     }
+    if (fault === 'slow') return sendSlowly(response, answer, request.method);
     send(response, answer, request.method);
   }
 
-  private async bodyOf(request: IncomingMessage): Promise<Buffer> {
+  private async bodyOf(request: IncomingMessage, { most = Infinity, slowly = false } = {}): Promise<Buffer> {
     const parts: Buffer[] = [];
+    let bytes = 0;
     for await (const part of request as AsyncIterable<Buffer>) {
       parts.push(part);
+      bytes += part.length;
+      if (bytes >= most) break;
+      if (slowly && parts.length <= SLOW_PIECES) await pause(SLOW_PAUSE_MS);
       // Being slow is what it is asked for.
       if (this.bytesPerSecond) await pause((part.length / this.bytesPerSecond) * 1000);
     }
@@ -165,4 +217,20 @@ function send(response: ServerResponse, { status, headers = {}, body }: Reply, m
     status === 204 ? {} : { 'content-length': body === undefined ? 0 : Buffer.byteLength(body) };
   response.writeHead(status, { ...headers, ...length });
   response.end(method === 'HEAD' || status === 204 ? undefined : body);
+}
+
+async function sendSlowly(response: ServerResponse, { status, headers = {}, body = '' }: Reply, method?: string): Promise<void> {
+  if (method === 'HEAD' || status === 204) {
+    await pause(SLOW_PAUSE_MS);
+    return send(response, { status, headers, body }, method);
+  }
+  const content = Buffer.from(body);
+  response.writeHead(status, { ...headers, 'content-length': content.length });
+  response.flushHeaders();
+  const size = Math.ceil(content.length / SLOW_PIECES) || 1;
+  for (let at = 0; at < content.length; at += size) {
+    await pause(SLOW_PAUSE_MS);
+    response.write(content.subarray(at, at + size));
+  }
+  response.end();
 }
