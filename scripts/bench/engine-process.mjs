@@ -31,7 +31,14 @@ export async function runEngineProcess(dist) {
   async function backUp(request) {
     const members = job.destinations ? await destinations() : [{ id: 'local', store }];
     const tee = new TeeStore(members, members.length);
-    const staged = await stageBackup({ ...request, store: tee, signal, onProgress: () => {} });
+    const staged = await stageBackup({
+      ...request,
+      store: tee,
+      signal,
+      snapshotWarningMs: 0,
+      onProgress: () => {},
+      onWarning: () => {},
+    });
     if (!job.stageOnly)
       await Promise.all(members.map((member) => commitBackup(staged, member.store, [job.publicKeyPem], signal)));
     const [artifact] = staged.manifest.artifacts;

@@ -32,6 +32,7 @@ import { exclusionsOf } from '../sources/source-values.js';
 import type { SourceRow } from '../sources/sources.repository.js';
 import { SourcesService } from '../sources/sources.service.js';
 import { VERSION } from '../version.js';
+import { BackupSpools } from './backup-spools.js';
 import { toBackup } from './backup-view.js';
 import { type BackupRow, BackupsRepository } from './backups.repository.js';
 
@@ -53,6 +54,7 @@ export class BackupRunner implements RunHandler {
     private readonly settings: Settings,
     private readonly cache: CacheService,
     private readonly alerts: AlertsService,
+    private readonly spools: BackupSpools,
   ) {}
 
   async run(run: HeldRun): Promise<void> {
@@ -60,9 +62,15 @@ export class BackupRunner implements RunHandler {
     if (await this.completeFromManifest(run, backup)) return;
     // What an attempt that died has left is nobody's: this worker holds the run.
     const tee = await this.openDestinations(run, backup);
-    if (run.attempt > 1) await this.endSessions(backup);
+    if (run.attempt > 1) {
+      await this.endSessions(backup);
+      await this.backups.forgetWarnings(run.id);
+    }
     const source = await this.sources.get(backup.organization_id, backup.source_id ?? '');
-    const staged = await stageBackup(await this.requestOf(run, backup, source, tee));
+    const warned: Promise<void>[] = [];
+    const request = await this.requestOf(run, backup, source, tee);
+    const onWarning = (warning: string) => void warned.push(this.warn(run, warning));
+    const staged = await stageBackup({ ...request, onWarning }).finally(() => Promise.all(warned));
     await this.tester.noteServerVersion(source, staged.manifest.source.serverVersion);
     await this.catalog.transaction(async (trx) => {
       await run.fence(trx);
@@ -76,6 +84,7 @@ export class BackupRunner implements RunHandler {
     const backup = await this.backups.findAnywhere(runId);
     if (!backup) return;
     await this.cache.invalidate(backup.organization_id, ['backups']);
+    await this.spools.clear(runId);
     // With a manifest in place the run is about to be completed, not cleared away.
     if (backup.status === 'completed' || (await this.storedManifest(backup))) return;
     await this.clearDestinations(backup);
@@ -227,7 +236,23 @@ export class BackupRunner implements RunHandler {
     }
   }
 
-  private async requestOf(run: HeldRun, backup: BackupRow, source: SourceRow, tee: TeeStore): Promise<BackupRequest> {
+  /** While the run goes on: whoever looks at it sees it at once. */
+  private async warn(run: HeldRun, warning: string): Promise<void> {
+    this.logger.warn({ event: 'backup.warned', runId: run.id, warning }, warning);
+    try {
+      await this.backups.addWarning(run.id, run.attempt, warning);
+      await this.cache.invalidate(run.organizationId, ['backups']);
+    } catch (error) {
+      this.logger.error({ event: 'backup.warning-not-kept', runId: run.id, err: error }, 'backup.warning-not-kept');
+    }
+  }
+
+  private async requestOf(
+    run: HeldRun,
+    backup: BackupRow,
+    source: SourceRow,
+    tee: TeeStore,
+  ): Promise<Omit<BackupRequest, 'onWarning'>> {
     const connection = this.sources.connectionOf(source);
     await this.tester.refuseCatalog(connection, run.signal);
     const { schemas, tables } = exclusionsOf(source.options);
@@ -253,6 +278,8 @@ export class BackupRunner implements RunHandler {
       configRoots: this.settings.configRoots,
       programs: { binDirs: this.settings.pgBinDirs, requirePatched: this.settings.pgRequirePatched },
       store: tee,
+      ...(source.options.spool ? { spool: this.spools.of(run.id, run.attempt) } : {}),
+      snapshotWarningMs: this.settings.snapshotWarningSeconds * 1000,
       recipients: await this.keyring.recipientsFor(backup.organization_id, source.options.recipients),
       signingKeyPem: this.keys.signingKeyPem,
       previousManifestSha256: await this.backups.previousManifest(source.id),

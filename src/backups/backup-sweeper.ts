@@ -6,6 +6,7 @@ import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { backupPrefix, MANIFEST_NAME, objectKey, parseKey } from '../engine/store/layout.js';
 import { sweepTemporaryFolders } from '../engine/temporary-folder.js';
 import { Installation } from '../installation/installation.js';
+import { BackupSpools } from './backup-spools.js';
 import { BackupsRepository } from './backups.repository.js';
 
 /** What is younger may belong to a run that is just beginning. */
@@ -20,13 +21,14 @@ export class BackupSweeper implements OnApplicationBootstrap {
 
   constructor(
     private readonly backups: BackupsRepository,
+    private readonly spools: BackupSpools,
     private readonly stores: Stores,
     private readonly installation: Installation,
     private readonly settings: Settings,
   ) {}
 
   async onApplicationBootstrap(): Promise<void> {
-    await sweepTemporaryFolders().catch((error: unknown) =>
+    await Promise.all([sweepTemporaryFolders(), this.spools.sweep()]).catch((error: unknown) =>
       this.logger.warn({ event: 'backup.sweep-failed', err: error }, 'backup.sweep-failed'),
     );
   }
@@ -35,6 +37,7 @@ export class BackupSweeper implements OnApplicationBootstrap {
   async sweepHourly(): Promise<void> {
     if (this.settings.role === 'api') return;
     try {
+      await this.spools.sweep();
       await this.sweep(SWEEP_MIN_AGE_MS);
     } catch (error) {
       this.logger.error({ event: 'backup.sweep-failed', err: error }, 'backup.sweep-failed');

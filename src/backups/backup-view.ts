@@ -25,6 +25,7 @@ export function toBackup(row: BackupRow): BackupDto {
     plainBytes: row.plain_bytes,
     tableCount: row.table_count,
     rowCount: row.row_count,
+    warnings: row.warnings,
     proofLevel: row.proof_level,
     provenAt: row.proven_at?.toISOString() ?? null,
     broken: row.broken,

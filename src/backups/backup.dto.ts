@@ -264,6 +264,8 @@ export class BackupDto extends RunDto {
   plainBytes!: number;
   tableCount!: number;
   rowCount!: number;
+  /** What was noticed while it was made and did not keep it from being made, such as a dump that held its snapshot for long. */
+  warnings!: string[];
   /** What was proven, 0 to 5; null until completed. */
   @ApiProperty({ type: Number, nullable: true })
   proofLevel!: number | null;

@@ -5,6 +5,7 @@ import { BackupArchives } from './backup-archives.js';
 import { BackupDetails } from './backup-details.js';
 import { BackupDownload } from './backup-download.js';
 import { BackupRunner } from './backup-runner.js';
+import { BackupSpools } from './backup-spools.js';
 import { BackupStats } from './backup-stats.js';
 import { BackupSweeper } from './backup-sweeper.js';
 import { BackupTrash } from './backup-trash.js';
@@ -28,6 +29,7 @@ import { TrashRepository } from './trash.repository.js';
     BackupDetails,
     BackupDownload,
     BackupRunner,
+    BackupSpools,
     BackupStats,
     BackupSweeper,
     BackupTrash,

@@ -264,6 +264,17 @@ export class BackupsRepository {
       .execute();
   }
 
+  /** What was noticed in an attempt that still goes on. */
+  async addWarning(id: string, attempt: number, warning: string): Promise<void> {
+    await sql`UPDATE backups SET warnings = warnings || ${warning}::text
+      WHERE id = ${id} AND attempt = ${attempt} AND status = 'running'`.execute(this.catalog.db);
+  }
+
+  /** What an earlier attempt was warned of is no news of the next. */
+  async forgetWarnings(id: string): Promise<void> {
+    await this.catalog.db.updateTable('backups').set({ warnings: [] }).where('id', '=', id).execute();
+  }
+
   async setPinned(trx: Trx, id: string, pinned: boolean): Promise<void> {
     await trx.updateTable('backups').set({ pinned }).where('id', '=', id).execute();
   }

@@ -13,6 +13,7 @@ import { alerts } from './migrations/0008-alerts.js';
 import { keyOwners } from './migrations/0011-key-owners.js';
 import { scheduleQuorum } from './migrations/0012-schedule-quorum.js';
 import { keys } from './migrations/0014-keys.js';
+import { spool } from './migrations/0018-spool.js';
 import { storage } from './migrations/0015-storage.js';
 import { reports } from './migrations/0013-reports.js';
 import { objectLock } from './migrations/0017-object-lock.js';
@@ -36,6 +37,7 @@ const MIGRATIONS: readonly { name: string; up(db: Kysely<unknown>): Promise<void
   reports,
   keys,
   objectLock,
+  spool,
 ];
 
 /** Any constant will do, as long as every version of the server uses the same. */

@@ -128,6 +128,8 @@ export interface SourceOptions {
   lockTimeoutMs: number;
   statementTimeoutMs: number;
   maxRunMs: number;
+  /** Whether its backups wait on a disk of the server for slow destinations. */
+  spool?: boolean;
   /** Exact names of buckets to leave out; for Supabase projects. */
   excludeBuckets?: string[];
   /** What it wants to be told of; the usual limits where it doesn't say. */
@@ -172,6 +174,8 @@ interface BackupsTable extends RunColumns {
   compress: boolean;
   /** null where it is not known, as of adopted backups. */
   include_passwords: ColumnType<boolean | null, boolean | null | undefined, boolean | null>;
+  /** What was noticed while it was made, and did not keep it from being made. */
+  warnings: Generated<string[]>;
   label: string | null;
   tags: string[];
   pinned: Generated<boolean>;

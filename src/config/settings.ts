@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { OutboundAllow } from '../common/outbound/outbound-allow.js';
 import { webhookSettings, type WebhookSettings } from './webhook-settings.js';
 import { issuerSettings, type IssuerSettings } from './issuer-settings.js';
@@ -8,6 +9,9 @@ import { parsePostgresUrl } from '../engine/postgres/connection.js';
 import { s3Settings, type S3Settings, supabaseSettings, type SupabaseSettings } from './destination-settings.js';
 import { checkCatalogUrl } from './catalog-url.js';
 import { fault, reader, type EnvironmentReader } from './environment-reader.js';
+
+const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
 
 const ROLES = ['all', 'api', 'worker'] as const;
 export type ProcessRole = (typeof ROLES)[number];
@@ -50,6 +54,12 @@ export abstract class Settings {
   abstract readonly allowUnixSockets: boolean;
   /** `WORKER_CONCURRENCY`: runs of each kind at the same time in this process. */
   abstract readonly workerConcurrency: number;
+  /** `SPOOL_DIR`: absolute path of the folder in which the dumps of sources with a spool wait for slow destinations. */
+  abstract readonly spoolDir: string;
+  /** `SPOOL_MAX_BYTES`: what all of them may take there at the same time. */
+  abstract readonly spoolMaxBytes: number;
+  /** `SNAPSHOT_WARNING_SECONDS`: how long a dump may hold its snapshot before that is warned of; 0 for as long as it takes. */
+  abstract readonly snapshotWarningSeconds: number;
   /** `CATALOG_BACKUPS`: save the server's own settings to every destination, daily and after changes. */
   abstract readonly catalogBackups: boolean;
   /** `TRASH_DAYS`: days that a deleted backup stays restorable. */
@@ -131,6 +141,9 @@ export function loadSettings(env: NodeJS.ProcessEnv, terminal = process.stdout.i
     configRoots: absolutePaths(read),
     allowUnixSockets: read.boolean('ALLOW_UNIX_SOCKETS', false),
     workerConcurrency: read.integer('WORKER_CONCURRENCY', 2, 1, 64),
+    spoolDir: read.path('SPOOL_DIR', join(read.path('DATA_DIR', './data'), 'spool')),
+    spoolMaxBytes: read.integer('SPOOL_MAX_BYTES', 10 * GIB, 16 * MIB, 1024 * 1024 * GIB),
+    snapshotWarningSeconds: read.integer('SNAPSHOT_WARNING_SECONDS', 3600, 0, 604_800),
     catalogBackups: read.boolean('CATALOG_BACKUPS', true),
     trashDays: read.integer('TRASH_DAYS', 3, 0, 365),
     verifySamplePercent: read.integer('VERIFY_SAMPLE_PERCENT', 1, 0, 100),

@@ -32,6 +32,9 @@ import { type RunningProgram, startProgram } from './postgres/run-program.js';
 import { checkPinnedSettings, PINNED_SETTINGS } from './postgres/settings.js';
 import { withStatementLimit } from './postgres/statement-limit.js';
 import { type Progress, ProgressMeter } from './progress.js';
+import { tellWhenHeld } from './snapshot-watch.js';
+import type { Spool } from './spool/spool.js';
+import { SpoolStore } from './spool/spool-store.js';
 import { packStorage, type StorageSource } from './storage/pack-storage.js';
 import type { StorageSummary } from './storage/storage-objects.js';
 import type { ArtifactStore } from './store/artifact-store.js';
@@ -65,6 +68,10 @@ export interface BackupRequest {
   configRoots: readonly string[];
   programs: { binDirs: readonly string[]; requirePatched: boolean };
   store: StagingStore;
+  /** Takes the dump at the speed of a disk, so that a slow store does not hold the source's snapshot; none writes to the store at once. */
+  spool?: Spool;
+  /** How long the dump may hold its snapshot before `onWarning` is told; 0 for as long as it takes. */
+  snapshotWarningMs: number;
   recipients: readonly string[];
   signingKeyPem: string;
   /** SHA-256 of the source's manifest before this one. */
@@ -72,6 +79,8 @@ export interface BackupRequest {
   backstayVersion: string;
   signal: AbortSignal;
   onProgress: (progress: Progress) => void;
+  /** Is told, in a sentence, of what does not keep the backup from being made, yet should be known. */
+  onWarning: (warning: string) => void;
 }
 
 /** A backup whose artifacts are stored under the attempt's folder, and whose manifest is ready to be written. */
@@ -88,6 +97,8 @@ export interface StagedBackup {
 /** Free space below this share of the database's size is too little, whatever the compression. */
 const LEAST_FREE_SHARE = 0.02;
 const LEAST_FREE_BYTES = 16 * 1024 * 1024;
+/** How much of a backup is done, in percent, when all of it is in the spool. */
+const SPOOLED_PERCENT = 20;
 
 /**
  * Dumps, hashes, compresses, encrypts and stores every component under the attempt's folder. Commits nothing: see `commitBackup`.
@@ -98,7 +109,7 @@ export async function stageBackup(request: BackupRequest): Promise<StagedBackup>
   const deadline = AbortSignal.timeout(source.maxRunMs);
   const signal = AbortSignal.any([request.signal, deadline]);
   try {
-    return await stage({ ...request, signal });
+    return await stageThroughSpool({ ...request, signal });
   } catch (error) {
     if (request.signal.aborted) throw request.signal.reason;
     if (!deadline.aborted) throw error;
@@ -111,7 +122,23 @@ export async function stageBackup(request: BackupRequest): Promise<StagedBackup>
   }
 }
 
-async function stage(request: BackupRequest): Promise<StagedBackup> {
+async function stageThroughSpool(request: BackupRequest): Promise<StagedBackup> {
+  const { spool, store, signal } = request;
+  if (!spool) return stage(request);
+  const spooled = new SpoolStore(store, spool, signal, () =>
+    request.onWarning(
+      `The disk of the spool folder has no room left, so that the backup of ${describeConnection(request.source.connection)} went on at the pace of its destinations.`,
+    ),
+  );
+  try {
+    return await stage({ ...request, store: spooled }, spooled);
+  } finally {
+    await spooled.close();
+  }
+}
+
+/** @param spooled the store, where it is a spool */
+async function stage(request: BackupRequest, spooled?: SpoolStore): Promise<StagedBackup> {
   const startedAt = new Date();
   const { source, ids, signal } = request;
   const meter = new ProgressMeter(request.onProgress);
@@ -129,11 +156,17 @@ async function stage(request: BackupRequest): Promise<StagedBackup> {
   });
   await preflight(request, inspection);
   if (request.includePasswords) await assertMayReadPasswords(request);
-  const writing: Writing = { request, prefix: attemptPrefix(ids, request.attempt), programs, meter };
+  // With a spool, the way to the destinations comes after it, and is the longer one.
+  const dumpedAt = spooled ? SPOOLED_PERCENT : 100;
+  const writing: Writing = { request, prefix: attemptPrefix(ids, request.attempt), programs, meter, dumpedAt };
   const artifacts: ManifestArtifact[] = [];
   const dump = request.components.includes('database') ? await dumpDatabase(writing, artifacts, inspection.encoding) : undefined;
   const storage = request.components.includes('storage') ? await dumpStorage(writing, artifacts) : undefined;
   if (request.components.includes('config')) await dumpConfig(writing, configPaths, artifacts);
+  if (spooled) {
+    meter.begin('upload', spooled.bytes);
+    await spooled.settle((bytes) => meter.passed(bytes));
+  }
   meter.begin('manifest');
   const tables = dump?.tables ?? [];
   const manifest: Manifest = {
@@ -301,6 +334,8 @@ interface Writing {
   prefix: string;
   programs: ClientPrograms;
   meter: ProgressMeter;
+  /** What share of the whole, in percent, is done when the last byte is written. */
+  dumpedAt: number;
 }
 
 interface DumpedDatabase {
@@ -323,7 +358,7 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[], enc
       expectedBytes: estimates.reduce((bytes, table) => bytes + table.bytes, 0),
     };
   });
-  meter.begin('dump', expectedBytes);
+  meter.begin('dump', expectedBytes, writing.dumpedAt);
   const inspector = new ArchiveInspector();
   const startedAt = new Date();
   const dump = () =>
@@ -334,6 +369,7 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[], enc
         signal,
         output: await openProgramOutput(pool),
       });
+      tellWhenHeld(program.done, request.snapshotWarningMs, () => request.onWarning(heldTooLong(request)));
       const onBytes = (bytes: number) => {
         meter.tables(inspector.tablesDone, inspector.tablesTotal ?? 0);
         meter.passed(bytes);
@@ -365,6 +401,14 @@ async function dumpDatabase(writing: Writing, artifacts: ManifestArtifact[], enc
   };
 }
 
+function heldTooLong({ source, spool, snapshotWarningMs }: BackupRequest): string {
+  const minutes = Math.round(snapshotWarningMs / 6000) / 10;
+  const mend = spool
+    ? 'Give the spool more room (SPOOL_MAX_BYTES), or look for what slows the dump down.'
+    : 'Where the destination is what takes so long, give the source a spool.';
+  return `The dump of ${describeConnection(source.connection)} has held its snapshot for more than ${minutes} min: meanwhile vacuum there removes no row that was deleted since. ${mend}`;
+}
+
 function exclusionsOf(source: BackupRequest['source']): Exclusions {
   return { schemas: source.excludeSchemas, tables: source.excludeTables };
 }
@@ -373,7 +417,7 @@ async function dumpConfig(writing: Writing, configPaths: readonly string[], arti
   const { request, programs, meter } = writing;
   const { source, signal } = request;
   const session = { applicationName: applicationName(request.ids.backup), signal };
-  meter.begin('config');
+  meter.begin('config', 0, writing.dumpedAt);
   await withPgEnvironment(source.connection, { applicationName: session.applicationName }, async (env) => {
     const program = dumpGlobals(programs, source.connection.database, {
       env,
@@ -394,7 +438,7 @@ async function dumpStorage(
   const { source, signal } = writing.request;
   if (!source.storage) throw new Error('The source has no storage');
   const { meter } = writing;
-  meter.begin('storage');
+  meter.begin('storage', 0, writing.dumpedAt);
   const packed = packStorage(source.storage, signal);
   await addArtifact(writing, artifacts, 'storage', 'storage.tar', packed.stream, { onBytes: (bytes) => meter.passed(bytes) });
   return packed.result();

@@ -3,7 +3,7 @@ export interface Progress {
   phase: string;
   /** 0 to 100; an estimate until the end. */
   percent: number;
-  /** Plain bytes that have passed. */
+  /** Plain bytes that have passed; in the phase `upload` bytes that are stored. */
   bytes: number;
   tablesDone: number;
   tablesTotal: number;
@@ -32,6 +32,8 @@ export class ProgressMeter {
   private lastAt: number;
   private lastBytes = 0;
   private highest = 0;
+  /** What the phases before it have come to, and what the phase may come to. */
+  private range = { from: 0, to: 100 };
 
   constructor(
     private readonly tell: (progress: Progress) => void,
@@ -40,9 +42,15 @@ export class ProgressMeter {
     this.lastAt = now();
   }
 
-  /** Begins a phase and tells of it at once. @param expectedBytes plain bytes it will read, by the best estimate; 0 for unknown */
-  begin(phase: string, expectedBytes = 0): void {
+  /**
+   * Begins a phase and tells of it at once.
+   * @param expectedBytes bytes it will read, by the best estimate; 0 for unknown
+   * @param upTo what share of the whole, in percent, is done with it
+   */
+  begin(phase: string, expectedBytes = 0, upTo = 100): void {
     this.phase = phase;
+    this.range = { from: Math.min(this.highest, upTo), to: upTo };
+    this.rate = 0;
     this.bytes = 0;
     this.lastBytes = 0;
     this.expectedBytes = expectedBytes;
@@ -72,7 +80,8 @@ export class ProgressMeter {
     const share =
       this.expectedBytes > 0 ? this.bytes / this.expectedBytes : this.tablesTotal > 0 ? this.tablesDone / this.tablesTotal : 0;
     // An estimate may be wrong: never back, and never done before it is.
-    this.highest = Math.max(this.highest, Math.min(99, share * 100));
+    const { from, to } = this.range;
+    this.highest = Math.max(this.highest, Math.min(99, to, from + share * (to - from)));
     const left = this.expectedBytes - this.bytes;
     return {
       phase: this.phase,

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { types } from 'node:util';
 import { EngineError } from './errors.js';
 import { startOf } from './postgres/process-start.js';
+import { isDiskFull } from './store/local-errors.js';
 
 /** Faults of a disk or folder that no store and no socket has: those explain their own. */
 const FAULTS: Record<string, string> = {
@@ -35,14 +36,14 @@ export async function withTemporaryFolder<T>(fn: (folder: string) => Promise<T>)
 
 /** What fails under the temporary files, as the user is told of it; whatever else it is stays as it is. */
 function explained(error: unknown): unknown {
-  const { code = '', syscall = '' } = types.isNativeError(error) ? (error as NodeJS.ErrnoException) : {};
-  if (code === 'ENOSPC' || code === 'EDQUOT')
+  if (isDiskFull(error))
     return new EngineError(
       'DISK_FULL',
       `There is no room for temporary files in ${tmpdir()} on the machine of this server.`,
       'Free some space there, or let TMPDIR name another folder, and try again.',
       { cause: error },
     );
+  const { code = '', syscall = '' } = types.isNativeError(error) ? (error as NodeJS.ErrnoException) : {};
   const why = FAULTS[code];
   if (why === undefined || syscall.startsWith('spawn')) return error;
   return new EngineError(

@@ -49,6 +49,13 @@ describe('what is told of an event', () => {
     expect(message.facts.at(-1)).toEqual({ name: 'Error', value: 'DISK_FULL', verbatim: true });
   });
 
+  it('says what a run that ended well was warned of, the first of it', () => {
+    const told = (warnings: string[]) => messageOf(event('backup.completed', { backup: { ...BACKUP, warnings } }), null).detail;
+    expect(told([])).toBeNull();
+    expect(told(['It took long.'])).toBe('It took long.');
+    expect(told(['One.', 'Two.', 'Three.', 'Four.'])).toBe('One. Two. (and 2 more)');
+  });
+
   it('takes the source of a restore or verification from its backup', () => {
     const verification = { id: 'verification_1', backupId: BACKUP.id, provenLevel: 4, error: null };
     const message = messageOf(event('verification.completed', { verification, backup: BACKUP }), null);

@@ -85,9 +85,18 @@ function titleOf(kind: string, verb: string, source: string | null, run: Fields)
   return `${what}${named}${of} ${verb.replaceAll('-', ' ')}`;
 }
 
+const MOST_WARNINGS = 2;
+
+/** What a run that ended well was warned of, the first of it. */
+function warningsOf(run: Fields): string | null {
+  const warnings = Array.isArray(run['warnings']) ? run['warnings'].filter((warning) => typeof warning === 'string') : [];
+  const more = warnings.length - MOST_WARNINGS;
+  return warnings.slice(0, MOST_WARNINGS).join(' ') + (more > 0 ? ` (and ${more} more)` : '') || null;
+}
+
 function detailOf(error: Fields, run: Fields): string | null {
   const sentence = [text(error['message']), text(error['hint'])].filter((part) => part !== null).join(' ');
-  return sentence || text(run['message']) || text(run['reason']);
+  return sentence || text(run['message']) || text(run['reason']) || warningsOf(run);
 }
 
 function factsOf(kind: string, source: string | null, run: Fields): Fact[] {

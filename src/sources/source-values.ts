@@ -110,6 +110,7 @@ export function optionsOf(
     lockTimeoutMs: input.lockTimeoutMs ?? stored.lockTimeoutMs,
     statementTimeoutMs: input.statementTimeoutMs ?? stored.statementTimeoutMs,
     maxRunMs: input.maxRunMs ?? stored.maxRunMs,
+    spool: input.spool ?? stored.spool ?? false,
     excludeBuckets: input.excludeBuckets ?? stored.excludeBuckets ?? [],
     alerts: { ...stored.alerts, ...given(input.alerts) },
     targets: { ...stored.targets, ...given(input.targets) },

@@ -24,6 +24,7 @@ export function toSource(row: SourceRow): SourceDto {
     lockTimeoutMs: row.options.lockTimeoutMs,
     statementTimeoutMs: row.options.statementTimeoutMs,
     maxRunMs: row.options.maxRunMs,
+    spool: row.options.spool ?? false,
     alerts: { ...DEFAULT_ALERT_LIMITS, ...row.options.alerts },
     targets: { rpoMinutes: null, rtoMinutes: null, ...row.options.targets },
     assertions: row.options.assertions ?? [],

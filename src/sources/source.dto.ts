@@ -244,6 +244,12 @@ export class CreateSourceDto {
   @Max(MAX_RUN_MS)
   maxRunMs?: number;
 
+  /** Let its dumps go through an encrypted folder on the server at full speed (SPOOL_DIR), and to their destinations from there: a slow one then does not hold the database's snapshot. */
+  @IsOptional()
+  @IsBoolean()
+  @ApiPropertyOptional({ type: Boolean, default: false })
+  spool?: boolean;
+
   /** When to raise an alert; by default for each lost table, 40 % of the rows and 50 % of the bytes. */
   @IsOptional()
   @ValidateNested()
@@ -294,6 +300,8 @@ export class SourceDto {
   lockTimeoutMs!: number;
   statementTimeoutMs!: number;
   maxRunMs!: number;
+  /** Whether its dumps go through an encrypted folder on the server. */
+  spool!: boolean;
   alerts!: SourceAlertsDto;
   targets!: SourceTargetsDto;
   assertions!: SourceAssertionDto[];

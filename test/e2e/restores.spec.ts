@@ -323,6 +323,7 @@ describe('a source', () => {
       lockTimeoutMs: 60_000,
       statementTimeoutMs: 0,
       maxRunMs: 43_200_000,
+      spool: false,
       alerts: { rowsDroppedPercent: 40, sizeDroppedPercent: 50, tableLost: true },
       targets: { rpoMinutes: null, rtoMinutes: null },
       serverVersion: null,

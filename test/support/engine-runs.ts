@@ -62,6 +62,8 @@ export class EngineRuns {
       backstayVersion: '0.0.0',
       signal: new AbortController().signal,
       onProgress: () => undefined,
+      snapshotWarningMs: 0,
+      onWarning: () => undefined,
       ...more,
     });
     await commitBackup(staged, this.store, [this.signing.publicKeyPem], new AbortController().signal);

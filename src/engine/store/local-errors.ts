@@ -9,6 +9,11 @@ export function systemCode(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined;
 }
 
+/** Whether a system error says that a disk or quota is full. */
+export function isDiskFull(error: unknown): boolean {
+  return FULL.has(systemCode(error) ?? '');
+}
+
 export function objectMissing(key: string, root: string): EngineError {
   return new EngineError(
     'OBJECT_MISSING',
@@ -46,7 +51,7 @@ export function diskFull(folder: string, bytesWritten: number, cause?: unknown):
 export function toStoreError(error: unknown, action: string, key: string, folder: string, bytesWritten: number): EngineError {
   if (error instanceof EngineError) return error;
   const code = systemCode(error);
-  if (code !== undefined && FULL.has(code)) return diskFull(folder, bytesWritten, error);
+  if (isDiskFull(error)) return diskFull(folder, bytesWritten, error);
   return new EngineError(
     'STORE_FAILED',
     `Could not ${action} ${key} in ${folder}: ${describeSystemError(error)}.`,
