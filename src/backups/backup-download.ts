@@ -10,6 +10,7 @@ import { checkArtifact, readArtifactPlain } from '../engine/artifact/artifact-re
 import { loadManifest } from '../engine/artifact/load-manifest.js';
 import type { ManifestArtifact } from '../engine/artifact/manifest.js';
 import { objectKey } from '../engine/store/layout.js';
+import { readSegments } from '../engine/store/segments.js';
 import { LentIdentities } from '../keys/lent-identities.js';
 import type { LentIdentityDto } from '../keys/lent-identity.dto.js';
 import type { ArchiveSource } from '../engine/restore-archive.js';
@@ -102,7 +103,8 @@ export class BackupDownload {
       return;
     }
     const { store } = await this.copies.readable(backup, signal);
-    const body = await store.read(objectKey(backup.prefix, artifact.name), { ...range, signal });
+    const key = objectKey(backup.prefix, artifact.name);
+    const body = await readSegments(store, key, artifact.stored_bytes, { ...range, signal });
     this.describe(response, artifact.name, range ? range.end - range.start + 1 : artifact.stored_bytes);
     if (range) partial(response, range, artifact.stored_bytes);
     await this.pipe(body, response, backup, signal);

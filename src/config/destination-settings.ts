@@ -15,6 +15,7 @@ export interface S3Settings {
   partMiB?: number;
   objectLock?: 'governance' | 'compliance';
   objectLockDays?: number;
+  segmentMiB?: number;
 }
 
 /** The Supabase project that `SUPABASE_URL` and its siblings name. */
@@ -23,6 +24,7 @@ export interface SupabaseSettings {
   serviceRoleKey: string;
   bucket: string;
   prefix?: string;
+  segmentMiB?: number;
 }
 
 const PREFIX = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$/;
@@ -41,7 +43,18 @@ export function supabaseSettings(read: EnvironmentReader): SupabaseSettings | nu
   const prefix = read.text('SUPABASE_PREFIX');
   if (prefix !== undefined && !PREFIX.test(prefix))
     read.faults.push(fault('SUPABASE_PREFIX', 'is not a folder in a bucket', 'use letters, digits, dots, dashes and slashes'));
-  return { url: url ?? '', serviceRoleKey: serviceRoleKey ?? '', bucket, ...(prefix === undefined ? {} : { prefix }) };
+  const segment = segmentMiB(read, 'SUPABASE_SEGMENT_MIB');
+  return {
+    url: url ?? '',
+    serviceRoleKey: serviceRoleKey ?? '',
+    bucket,
+    ...(prefix === undefined ? {} : { prefix }),
+    ...segment,
+  };
+}
+
+function segmentMiB(read: EnvironmentReader, name: string): { segmentMiB?: number } {
+  return read.text(name) === undefined ? {} : { segmentMiB: read.integer(name, 5, 5, 5 * 1024 * 1024) };
 }
 
 function isWebUrl(text: string): boolean {
@@ -86,6 +99,7 @@ export function s3Settings(read: EnvironmentReader): S3Settings | null {
           objectLockDays: read.integer('S3_OBJECT_LOCK_DAYS', 30, 1, 365),
         }
       : {}),
+    ...segmentMiB(read, 'S3_SEGMENT_MIB'),
     ...(sse === undefined ? {} : { serverSideEncryption: sse === 'aws:kms' ? ('aws:kms' as const) : ('AES256' as const) }),
     ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
   };

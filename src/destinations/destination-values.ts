@@ -26,8 +26,9 @@ const FIELDS: Readonly<Record<DestinationKind, readonly string[]>> = {
     'partMiB',
     'objectLock',
     'objectLockDays',
+    'segmentMiB',
   ],
-  supabase: ['url', 'serviceRoleKey', 'bucket', 'prefix'],
+  supabase: ['url', 'serviceRoleKey', 'bucket', 'prefix', 'segmentMiB'],
   rclone: ['remote', 'rcloneConfig'],
 };
 const NEEDED: Readonly<Record<DestinationKind, readonly string[]>> = {

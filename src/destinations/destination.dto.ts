@@ -116,7 +116,7 @@ export class CreateDestinationDto {
   @Matches(/^[A-Z0-9_]{1,40}$/, { message: 'storageClass must be such as STANDARD_IA' })
   storageClass?: string;
 
-  /** Size of each part of an upload; its 10,000-fold is the largest artifact. Three of them are held in memory for each upload. */
+  /** Size of each part of an upload. Three of them are held in memory for each upload. */
   @IsOptional()
   @IsInt()
   @Min(5)
@@ -141,6 +141,13 @@ export class CreateDestinationDto {
   @Max(365)
   @ApiPropertyOptional({ minimum: 1, maximum: 365 })
   objectLockDays?: number;
+  /** Artifacts that are larger go there as several objects of this size; for s3 (a thousand parts when left out, which every store takes) and supabase (58 GiB; give it where the project's file size limit is lower). */
+  @IsOptional()
+  @IsInt()
+  @Min(5)
+  @Max(5 * 1024 * 1024)
+  @ApiPropertyOptional({ type: Number, minimum: 5, maximum: 5 * 1024 * 1024 })
+  segmentMiB?: number;
 }
 
 /** What is to change; fields left out stay as they are. The kind, and where it lies, can't change: backups lie there. */

@@ -38,6 +38,7 @@ import { SpoolStore } from './spool/spool-store.js';
 import { packStorage, type StorageSource } from './storage/pack-storage.js';
 import type { StorageSummary } from './storage/storage-objects.js';
 import type { ArtifactStore } from './store/artifact-store.js';
+import { renameSegments, storedBytes } from './store/segments.js';
 import type { StagingStore } from './store/tee-store.js';
 import { attemptPrefix, backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './store/layout.js';
 
@@ -243,12 +244,13 @@ export async function commitBackup(
 export async function placeArtifacts(staged: StagedBackup, store: ArtifactStore, signal: AbortSignal): Promise<void> {
   const prefix = backupPrefix(staged.ids);
   for (const artifact of staged.manifest.artifacts) {
-    await store.rename(objectKey(staged.attemptPrefix, artifact.name), objectKey(prefix, artifact.name), { signal });
-    const stored = await store.stat(objectKey(prefix, artifact.name), { signal });
-    if (stored?.bytes !== artifact.storedBytes) {
+    const [from, to] = [objectKey(staged.attemptPrefix, artifact.name), objectKey(prefix, artifact.name)];
+    await renameSegments(store, from, to, artifact.storedBytes, { signal });
+    const stored = await storedBytes(store, to, artifact.storedBytes, { signal });
+    if (stored !== artifact.storedBytes) {
       throw new EngineError(
         'STORE_FAILED',
-        `The destination holds ${stored?.bytes ?? 'no'} bytes of ${artifact.name} instead of ${artifact.storedBytes}.`,
+        `The destination holds ${stored ?? 'no'} bytes of ${artifact.name} instead of ${artifact.storedBytes}.`,
         'Check the destination, then run the backup again.',
       );
     }

@@ -1,4 +1,5 @@
 import type { Abortable, ArtifactStore } from './store/artifact-store.js';
+import { lockSegments } from './store/segments.js';
 import { MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './store/layout.js';
 
 /**
@@ -12,7 +13,8 @@ export async function lockBackup(
   until: Date,
   options: Abortable = {},
 ): Promise<void> {
-  for (const name of [...artifacts, SIGNATURE_NAME, MANIFEST_NAME]) await store.lock(objectKey(prefix, name), until, options);
+  for (const name of artifacts) await lockSegments(store, objectKey(prefix, name), until, options);
+  for (const name of [SIGNATURE_NAME, MANIFEST_NAME]) await store.lock(objectKey(prefix, name), until, options);
 }
 
 /** Until when a backup is locked at a destination, as the store says; null when it is not. @throws EngineError */

@@ -15,6 +15,7 @@ import { type Progress, ProgressMeter, spanOf } from './progress.js';
 import { summarizeStorage } from './storage/check-storage.js';
 import type { ArtifactStore } from './store/artifact-store.js';
 import { backupPrefix, type BackupIds, objectKey } from './store/layout.js';
+import { storedBytes } from './store/segments.js';
 
 /** One thing that was looked at, and what was found. */
 export interface Check {
@@ -160,15 +161,16 @@ async function proveStored(request: VerifyRequest, prove: Prove): Promise<Manife
   });
   for (const artifact of manifest.artifacts) {
     await prove(0, `${artifact.name} is stored`, async () => {
-      const stored = await store.stat(objectKey(prefix, artifact.name), { signal });
-      if (!stored) throw new EngineError('OBJECT_MISSING', `${artifact.name} is not at the destination.`, 'Use another backup.');
-      if (stored.bytes !== artifact.storedBytes)
+      const stored = await storedBytes(store, objectKey(prefix, artifact.name), artifact.storedBytes, { signal });
+      if (stored === null)
+        throw new EngineError('OBJECT_MISSING', `${artifact.name} is not at the destination.`, 'Use another backup.');
+      if (stored !== artifact.storedBytes)
         throw new EngineError(
           'ARTIFACT_CORRUPT',
-          `${artifact.name} has ${stored.bytes} bytes instead of ${artifact.storedBytes}.`,
+          `${artifact.name} has ${stored} bytes instead of ${artifact.storedBytes}.`,
           'Use another backup.',
         );
-      return `${stored.bytes} bytes`;
+      return `${stored} bytes`;
     });
   }
   return manifest;

@@ -5,6 +5,7 @@ import type { Manifest } from '../engine/artifact/manifest.js';
 import { EngineError } from '../engine/errors.js';
 import type { ArtifactStore } from '../engine/store/artifact-store.js';
 import { objectKey } from '../engine/store/layout.js';
+import { storedBytes } from '../engine/store/segments.js';
 import type { OpeningKeys } from '../keys/keyring.js';
 import type { FoundGroup } from './found-backups.js';
 
@@ -55,11 +56,10 @@ export async function missingArtifact(
   manifest: Manifest,
   signal: AbortSignal,
 ): Promise<string | null> {
-  for (const { name, storedBytes } of manifest.artifacts) {
-    const stored = await store.stat(objectKey(prefix, name), { signal });
-    if (!stored) return `${name} was not at the destination when the backup was adopted.`;
-    if (stored.bytes !== storedBytes)
-      return `${name} had ${stored.bytes} bytes instead of ${storedBytes} when the backup was adopted.`;
+  for (const { name, storedBytes: expected } of manifest.artifacts) {
+    const stored = await storedBytes(store, objectKey(prefix, name), expected, { signal });
+    if (stored === null) return `${name} was not at the destination when the backup was adopted.`;
+    if (stored !== expected) return `${name} had ${stored} bytes instead of ${expected} when the backup was adopted.`;
   }
   return null;
 }

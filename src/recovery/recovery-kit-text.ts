@@ -80,7 +80,7 @@ cut -d' ' -f3 "$BACKUP/manifest.json.sig" | base64 -d > signature.bin
 openssl pkeyutl -verify -pubin -inkey signing.pub -rawin -in "$BACKUP/manifest.json" -sigfile signature.bin
 age -d -i recovery-kit.txt "$BACKUP/globals.sql.zst.age" | zstd -d | psql -d postgres
 createdb --template=template0 TARGET
-age -d -i recovery-kit.txt "$BACKUP/database.dump.zst.age" | zstd -d | pg_restore --exit-on-error -d TARGET`);
+cat "$BACKUP/database.dump.zst.age"* | age -d -i recovery-kit.txt | zstd -d | pg_restore --exit-on-error -d TARGET`);
 
   title('Restore with the command line, without a server');
   say(`

@@ -50,6 +50,10 @@ export class FakeS3 extends FaultyServer<Call> {
   aheadMs = 0;
   /** Whether If-None-Match is heeded. */
   conditional = true;
+  /** More parts than these are refused, as some stores do from 1,000 on. */
+  mostParts = 10_000;
+  /** Makes the body of a multipart object itself be forgotten, for large tests. */
+  keepBodies = true;
   protected readonly pretended = { status: 200, headers: { etag: '"0"' } };
   protected readonly replyOf = refusalOf;
 
@@ -157,6 +161,7 @@ export class FakeS3 extends FaultyServer<Call> {
       }
       case 'UploadPart': {
         if (!upload) return failure(404, 'NoSuchUpload');
+        if (Number(query.get('partNumber')) > this.mostParts) return failure(400, 'InvalidArgument');
         const etag = `"${createHash('md5').update(body).digest('hex')}"`;
         upload.parts.set(Number(query.get('partNumber')), { body, etag });
         return { status: 200, headers: { etag } };

@@ -2,6 +2,7 @@ import { Readable, Writable, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { abortReason } from '../store/abort.js';
 import type { ArtifactStore } from '../store/artifact-store.js';
+import { readSegments } from '../store/segments.js';
 import { AgeFailure, createAgeDecryptor } from './age-decrypt.js';
 import { artifactCorrupt, explainFailure, noKeyFits } from './artifact-errors.js';
 import { isCompressed } from './artifact-name.js';
@@ -36,7 +37,8 @@ export async function readArtifactPlain(options: ReadArtifactOptions): Promise<R
   const decompressor = isCompressed(name) ? createDecompressor() : undefined;
   const [stored, plain] = [new Meter(), new Meter(undefined, !options.storedHashOnly)];
   const stages: Transform[] = [stored, decryptor, ...(decompressor ? [decompressor] : []), plain];
-  const flow = pipeline([await store.read(key, { signal }), ...stages], { signal });
+  const source = await readSegments(store, key, expected?.storedBytes ?? Infinity, { signal });
+  const flow = pipeline([source, ...stages], { signal });
   // Failures are reported where the bytes are: by the stream that the caller reads.
   flow.catch(() => {});
 
@@ -82,9 +84,8 @@ export async function checkArtifact(options: CheckArtifactOptions): Promise<void
   const stored = new Meter(options.onBytes);
   const stages = identities === undefined ? [stored] : [stored, await createAgeDecryptor(identities)];
   try {
-    await pipeline([await store.read(key, { signal }), ...stages, drain(() => stored.bytes <= expected.storedBytes, name)], {
-      signal,
-    });
+    const source = await readSegments(store, key, expected.storedBytes, { signal });
+    await pipeline([source, ...stages, drain(() => stored.bytes <= expected.storedBytes, name)], { signal });
     assertEqual(name, { storedBytes: stored.bytes, storedSha256: stored.sha256 }, expected);
   } catch (error) {
     if (signal?.aborted) throw abortReason(signal);

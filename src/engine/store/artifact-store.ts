@@ -40,6 +40,11 @@ export interface LockProbe {
  * driver. Failures are EngineErrors: DISK_FULL, STORE_FAILED, OBJECT_MISSING, OBJECT_EXISTS.
  */
 export abstract class ArtifactStore {
+  /** Bytes of the largest object that it is given; what is larger goes there as several (`writeSegments`). */
+  get mostObjectBytes(): number {
+    return Infinity;
+  }
+
   /**
    * Stores `body` under `key`. Resolves only when the object is durable and visible as a whole. On a failure or an abort
    * nothing is left, neither under the key nor under a temporary name. An error of the body itself is thrown as it is.

@@ -5,6 +5,7 @@ import { EngineError } from '../errors.js';
 import type { ArtifactStore } from './artifact-store.js';
 import { backupPrefix, type BackupIds, MANIFEST_NAME, objectKey, SIGNATURE_NAME } from './layout.js';
 import { readAll } from './read-all.js';
+import { readSegments, storedBytes, writeSegments } from './segments.js';
 
 const MANIFEST_MAX_BYTES = 256 * 1024 * 1024;
 
@@ -29,13 +30,13 @@ export async function copyBackup(request: CopyRequest): Promise<void> {
   await to.removeTree(prefix, { signal });
   for (const artifact of manifest.artifacts) {
     const key = objectKey(prefix, artifact.name);
-    const body = checked(await from.read(key, { signal }), artifact);
-    const { bytes } = await to.write(key, body, { signal, overwrite: true });
-    const stored = await to.stat(key, { signal });
-    if (bytes !== artifact.storedBytes || stored?.bytes !== bytes)
+    const body = checked(await readSegments(from, key, artifact.storedBytes, { signal }), artifact);
+    const { bytes } = await writeSegments(to, key, body, { signal, overwrite: true });
+    const stored = await storedBytes(to, key, artifact.storedBytes, { signal });
+    if (bytes !== artifact.storedBytes || stored !== bytes)
       throw new EngineError(
         'STORE_FAILED',
-        `The destination holds ${stored?.bytes ?? 'no'} bytes of ${artifact.name} instead of ${artifact.storedBytes}.`,
+        `The destination holds ${stored ?? 'no'} bytes of ${artifact.name} instead of ${artifact.storedBytes}.`,
         'Check the destination; the copy is tried again.',
       );
   }

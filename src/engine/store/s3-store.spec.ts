@@ -5,6 +5,7 @@ import type { Fault } from '../../../test/support/faults.js';
 import { describeStoreContract } from '../../../test/support/store-contract.js';
 import { readAll } from './read-all.js';
 import { S3Store } from './s3-store.js';
+import { lockSegments } from './segments.js';
 
 let fake: FakeS3;
 beforeAll(async () => {
@@ -209,6 +210,14 @@ describe('an S3 bucket whose objects can be locked', () => {
     fake.aheadMs = 2 * DAY_MS;
     await store.removeTree('a');
     expect(fake.everything).toEqual([]);
+  });
+
+  it('locks every segment of what is cut', async () => {
+    const keys = ['a/cut', 'a/cut.0002', 'a/cut.0003', 'a/cut.0005'];
+    for (const key of keys) await store.write(key, [Buffer.from(key)]);
+    await lockSegments(store, 'a/cut', inDays(1));
+    const locked = await Promise.all(keys.map(async (key) => (await store.lockedUntil(key)) !== null));
+    expect(locked).toEqual([true, true, true, false]);
   });
 
   it('leaves a longer lock as it is, and lengthens a shorter one', async () => {

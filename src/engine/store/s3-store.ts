@@ -20,7 +20,7 @@ import { objectExists, objectLocked, objectMissing } from './local-errors.js';
 import { assertKey, isKey, normalizePrefix } from './object-key.js';
 import { type OpenedObject, resumingRead } from './resuming-read.js';
 import { isMissing, isTaken, statusOf, toS3Error } from './s3-errors.js';
-import { partBytes, type S3Config } from './s3-config.js';
+import { partBytes, type S3Config, segmentBytes } from './s3-config.js';
 import { S3ObjectLock } from './s3-object-lock.js';
 import { copyInParts, S3Upload } from './s3-upload.js';
 import { removeObject, versionsBelow } from './s3-versions.js';
@@ -65,6 +65,10 @@ export class S3Store extends RemoteStore {
     this.locks = new S3ObjectLock(this.client, config);
     this.root = config.prefix ? `${config.prefix.replace(/^\/+|\/+$/g, '')}/` : '';
     this.where = `the bucket ${config.bucket}${this.root === '' ? '' : `/${this.root.slice(0, -1)}`}`;
+  }
+
+  override get mostObjectBytes(): number {
+    return segmentBytes(this.config);
   }
 
   async write(

@@ -9,13 +9,15 @@ import { RemoteStore } from './remote-store.js';
 import { objectExists, objectMissing } from './local-errors.js';
 import { assertKey, isKey, normalizePrefix } from './object-key.js';
 import { type OpenedObject, resumingRead } from './resuming-read.js';
-import { SupabaseUpload } from './supabase-upload.js';
+import { MOST_RESUMABLE_BYTES, SupabaseUpload } from './supabase-upload.js';
 
 export interface SupabaseConfig extends SupabaseAccess {
   /** Made when it is missing, and then private. */
   bucket: string;
   /** Folder in the bucket below which everything lies. */
   prefix?: string;
+  /** Size of the objects that what is larger is cut into; as large as an upload can be when left out. */
+  segmentMiB?: number;
   /** Objects above this size can't be moved inside the store; they are read and written anew. */
   mostMovedBytes?: number;
 }
@@ -36,6 +38,11 @@ export class SupabaseStore extends RemoteStore {
     this.client = new StorageClient(config);
     this.root = config.prefix ? `${config.prefix.replace(/^\/+|\/+$/g, '')}/` : '';
     this.where = `the bucket ${config.bucket}${this.root === '' ? '' : `/${this.root.slice(0, -1)}`} of ${new URL(config.url).host}`;
+  }
+
+  override get mostObjectBytes(): number {
+    const { segmentMiB = Infinity } = this.config;
+    return Math.min(segmentMiB * 1024 * 1024, MOST_RESUMABLE_BYTES);
   }
 
   async write(

@@ -9,6 +9,8 @@ import { inParts } from './parts.js';
 
 /** The one size that Supabase's resumable uploads take for every part but the last. */
 const RESUMABLE_PART_BYTES = 6 * 1024 * 1024;
+/** So much goes up in one upload: more than 10,000 parts are not taken. */
+export const MOST_RESUMABLE_BYTES = 10_000 * RESUMABLE_PART_BYTES;
 const WRITE_ID = 'backstayWrite';
 
 /** What an object is stored with. */

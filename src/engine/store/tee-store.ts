@@ -1,6 +1,7 @@
 import { PassThrough, Readable } from 'node:stream';
 import { abortReason, destroyOnAbort } from './abort.js';
 import type { Abortable, ArtifactStore, WriteOptions } from './artifact-store.js';
+import { removeSegments, writeSegments } from './segments.js';
 
 /** One of the destinations that a backup is written to. */
 export interface Member {
@@ -13,7 +14,7 @@ export type StagingStore = Pick<ArtifactStore, 'write' | 'remove' | 'freeBytes'>
 
 /**
  * Writes one body to several destinations at the same time, at the pace of the slowest. A destination that fails is left out from
- * then on, for as long as the quorum can still be met; then the first failure is thrown.
+ * then on, for as long as the quorum can still be met; then the first failure is thrown. Each cuts what is too large for it by itself.
  */
 export class TeeStore implements StagingStore {
   /** Why a destination was left out, by its id. */
@@ -71,7 +72,7 @@ export class TeeStore implements StagingStore {
   }
 
   async remove(key: string, options?: Abortable): Promise<void> {
-    await Promise.all(this.alive.map(({ store }) => store.remove(key, options)));
+    await Promise.all(this.alive.map(({ store }) => removeSegments(store, key, options)));
   }
 
   /** The least that any of them has. */
@@ -112,10 +113,10 @@ export class TeeStore implements StagingStore {
           if (body.destroyed) go();
         });
       },
-      remove: (written) => store.remove(written),
+      remove: (written) => removeSegments(store, written),
       done: Promise.resolve(undefined),
     };
-    lane.done = store.write(key, body, options).catch((error: unknown) => {
+    lane.done = writeSegments(store, key, body, options).catch((error: unknown) => {
       lane.failure = { error };
       body.destroy();
       return undefined;
