@@ -73,6 +73,7 @@ describe('a backup of the only source', () => {
       durationMs: expect.any(Number),
       sizeBytes: expect.any(Number),
       plainBytes: expect.any(Number),
+      warnings: [],
       tableCount: expect.any(Number),
       rowCount: expect.any(Number),
       proofLevel: 0,
@@ -102,7 +103,7 @@ describe('a backup of the only source', () => {
         storedSha256: expect.stringMatching(SHA256),
         plainBytes: expect.any(Number),
         plainSha256: expect.stringMatching(SHA256),
-        copies: [{ destination: expect.any(String), state: 'stored', error: null }],
+        copies: [{ destination: expect.any(String), state: 'stored', lockedUntil: null, error: null }],
       });
     expect(found.artifacts.map(({ name }) => name)).toEqual(
       expect.arrayContaining(['database.dump.zst.age', 'globals.sql.zst.age']),
