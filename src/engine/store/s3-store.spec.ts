@@ -189,7 +189,9 @@ describe('an S3 bucket as a store', () => {
 
 describe('an S3 bucket whose objects can be locked', () => {
   const DAY_MS = 86_400_000;
-  const inDays = (days: number) => new Date(Math.ceil(Date.now() / 1000) * 1000 + days * DAY_MS);
+  // One moment for the whole file: two looks at the clock may have a second between them.
+  const now = Math.ceil(Date.now() / 1000) * 1000;
+  const inDays = (days: number) => new Date(now + days * DAY_MS);
   let store: S3Store;
   beforeEach(async () => {
     reset();
