@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { PassThrough, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { EngineError } from '../errors.js';
 import { abortReason, destroyOnAbort } from './abort.js';
 import type { Abortable, ReadOptions, StoredObject, WriteOptions } from './artifact-store.js';
@@ -21,6 +22,9 @@ interface Listed {
   ModTime: string;
   IsDir: boolean;
 }
+
+/** Pauses before each look at what was written. */
+const LOOKS_AFTER_MS = [0, 200, 800, 2000];
 
 /**
  * Files on any remote that rclone knows. Each is written under a temporary name and moved to its own when its size is right: many remotes
@@ -176,24 +180,29 @@ export class RcloneStore extends RemoteStore {
       if (failure) throw failure.error;
       throw this.errorOf(error, 'write', key);
     }
-    const stored = await this.statOf(temporary, signal);
-    if (stored?.Size === bytes) return bytes;
-    throw new EngineError(
-      'STORE_FAILED',
-      `${this.where} holds ${stored?.Size ?? 'no'} bytes of ${key} instead of ${bytes}.`,
-      'Check the remote, then run the backup again.',
-    );
+    await this.assertHolds(temporary, key, bytes, signal);
+    return bytes;
   }
 
   private async move(from: string, to: string, bytes: number, signal: AbortSignal | undefined): Promise<void> {
     await this.explained('move', from, signal, async () => {
       await this.rclone.output(['moveto', this.pathOf(from), this.pathOf(to)], signal);
     });
-    const moved = await this.stat(to, { signal });
-    if (moved?.bytes === bytes) return;
+    await this.assertHolds(to, to, bytes, signal);
+  }
+
+  /** Some remotes show a little later what was written: that nothing is there counts only after a few looks. @throws EngineError STORE_FAILED */
+  private async assertHolds(path: string, key: string, bytes: number, signal: AbortSignal | undefined): Promise<void> {
+    let found: Listed | null = null;
+    for (const pauseMs of LOOKS_AFTER_MS) {
+      await delay(pauseMs);
+      found = await this.statOf(path, signal);
+      if (found) break;
+    }
+    if (found?.Size === bytes) return;
     throw new EngineError(
       'STORE_FAILED',
-      `${this.where} holds ${moved?.bytes ?? 'no'} bytes of ${to} instead of ${bytes}.`,
+      `${this.where} holds ${found?.Size ?? 'no'} bytes of ${key} instead of ${bytes}.`,
       'Check the remote, then run the backup again.',
     );
   }
