@@ -53,7 +53,7 @@ export async function openArchive(source: ArchiveSource): Promise<OpenedArchive>
   }
   const { tables, largeObjectsSha256 } = await openTables(manifest, identities);
   const key = objectKey(prefix, artifact.name);
-  const { toc, header } = await readToc(await readArtifactPlain({ store, key, name: artifact.name, identities, signal }));
+  const { toc, header } = await readToc(await readArchive(source, { key, artifact }));
   // An archive can be read by the pg_restore of its own version and by newer ones.
   const dumpMajor = parseVersion(`(PostgreSQL) ${toc.dumpVersion}`)?.major ?? Number.parseInt(toc.dumpVersion, 10);
   const all = await findClientPrograms({ binDirs: source.programs.binDirs });
@@ -81,7 +81,10 @@ export async function checkArtifacts(source: ArchiveSource, manifest: Manifest, 
 }
 
 /** The archive's plain bytes; the hash of the stored ones, which holds for them too, is compared once more at their end. */
-export function readArchive({ store, identities, signal }: ArchiveSource, { key, artifact }: OpenedArchive): Promise<Readable> {
+export function readArchive(
+  { store, identities, signal }: ArchiveSource,
+  { key, artifact }: Pick<OpenedArchive, 'key' | 'artifact'>,
+): Promise<Readable> {
   return readArtifactPlain({ store, key, name: artifact.name, identities, expected: artifact, storedHashOnly: true, signal });
 }
 
