@@ -67,7 +67,8 @@ const mayTrace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0;
     const release = await holdLock(postgres.current.connection('shop'), 't');
     const { id } = await createBackup(server);
     let files: string[] = [];
-    await until(async () => (files = await openFiles()).length > 0);
+    // Once pg_dump waits, what is open is the dump; before, it may be another artifact, which is open for a moment only.
+    await until(async () => (await waiting()) && (files = await openFiles()).length > 0);
     return failing(CALLS.write, at, files, async () => {
       await release();
       return ended(server, id);
@@ -96,6 +97,11 @@ const mayTrace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0;
     }
     expect(failures).toBeGreaterThan(0);
   }, 600_000);
+
+  async function waiting(): Promise<boolean> {
+    const sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    return (await postgres.current.query('postgres', sql)).length > 0;
+  }
 
   /** Artifacts that the server is writing. */
   async function openFiles(): Promise<string[]> {
