@@ -102,7 +102,8 @@ export class BackupsController {
     @Res() response: Response,
   ): Promise<void> {
     await this.backups.get(caller.organizationId, id);
-    await sendEvents(response, this.events(caller, id, goneSignal(request)));
+    const shown = async () => toBackup(await this.backups.get(caller.organizationId, id));
+    await sendEvents(response, this.watcher.events(caller.organizationId, 'backup', id, goneSignal(request), shown));
   }
 
   /** Stop a queued or running backup. */
@@ -163,12 +164,5 @@ export class BackupsController {
   @Answers(BackupDto, { errors: [404, 409] })
   async undelete(@Caller() caller: Identity, @Param('id') id: string): Promise<BackupDto> {
     return toBackup(await this.backups.undelete(caller, id));
-  }
-
-  private async *events(caller: Identity, id: string, signal: AbortSignal): AsyncGenerator<{ event: string; data: object }> {
-    for await (const snapshot of this.watcher.follow(caller.organizationId, 'backup', id, signal)) {
-      yield { event: 'progress', data: snapshot };
-      if (hasEnded(snapshot.status)) yield { event: 'end', data: toBackup(await this.backups.get(caller.organizationId, id)) };
-    }
   }
 }

@@ -36,6 +36,20 @@ export class RunWatcher implements OnModuleDestroy {
     }
   }
 
+  /** A run's progress as events for its followers: `progress` whenever it changes, then one `end` with what `show` gives. */
+  async *events(
+    organizationId: string,
+    kind: RunKind,
+    id: string,
+    signal: AbortSignal,
+    show: () => Promise<object>,
+  ): AsyncGenerator<{ event: string; data: object }> {
+    for await (const snapshot of this.follow(organizationId, kind, id, signal)) {
+      yield { event: 'progress', data: snapshot };
+      if (hasEnded(snapshot.status)) yield { event: 'end', data: await show() };
+    }
+  }
+
   /** Waits until the run has ended, for `seconds` at most. */
   async waitForEnd(organizationId: string, kind: RunKind, id: string, seconds: number, signal: AbortSignal): Promise<void> {
     const either = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)]);

@@ -7,7 +7,6 @@ import { Answers, AnswersRaw } from '../common/http/answers.js';
 import { Page, RawAnswer } from '../common/http/envelope.interceptor.js';
 import { RateLimit } from '../common/http/rate-limit.js';
 import { goneSignal, sendEvents } from '../common/http/server-sent-events.js';
-import { hasEnded } from '../jobs/run.js';
 import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
 import { LendsIdentity, lentBy, LentIdentity } from '../keys/lent-identity.js';
@@ -77,7 +76,8 @@ export class RestoresController {
     @Res() response: Response,
   ): Promise<void> {
     await this.restores.get(caller.organizationId, id);
-    await sendEvents(response, this.events(caller, id, goneSignal(request)));
+    const shown = async () => toRestore(await this.restores.get(caller.organizationId, id));
+    await sendEvents(response, this.watcher.events(caller.organizationId, 'restore', id, goneSignal(request), shown));
   }
 
   /** Stop a queued or running restore; the target is left as it was. */
@@ -96,12 +96,5 @@ export class RestoresController {
   @Answers(RestoreDto, { errors: [404, 409, 422] })
   async revert(@Caller() caller: Identity, @Param('id') id: string): Promise<RestoreDto> {
     return toRestore(await this.restores.revert(caller, id));
-  }
-
-  private async *events(caller: Identity, id: string, signal: AbortSignal): AsyncGenerator<{ event: string; data: object }> {
-    for await (const snapshot of this.watcher.follow(caller.organizationId, 'restore', id, signal)) {
-      yield { event: 'progress', data: snapshot };
-      if (hasEnded(snapshot.status)) yield { event: 'end', data: toRestore(await this.restores.get(caller.organizationId, id)) };
-    }
   }
 }

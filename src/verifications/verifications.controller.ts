@@ -8,7 +8,6 @@ import { Answers, AnswersRaw } from '../common/http/answers.js';
 import { RawAnswer } from '../common/http/envelope.interceptor.js';
 import { RateLimit } from '../common/http/rate-limit.js';
 import { goneSignal, sendEvents } from '../common/http/server-sent-events.js';
-import { hasEnded } from '../jobs/run.js';
 import { WaitDto } from '../jobs/run.dto.js';
 import { RunWatcher } from '../jobs/run-watcher.js';
 import { LendsIdentity, lentBy, LentIdentity } from '../keys/lent-identity.js';
@@ -70,7 +69,8 @@ export class VerificationsController {
     @Res() response: Response,
   ): Promise<void> {
     await this.verifications.get(caller.organizationId, id);
-    await sendEvents(response, this.events(caller, id, goneSignal(request)));
+    const shown = async () => toVerification(await this.verifications.get(caller.organizationId, id));
+    await sendEvents(response, this.watcher.events(caller.organizationId, 'verification', id, goneSignal(request), shown));
   }
 
   /** Stop a queued or running verification; its drill is taken away, and nothing is said of the backup. */
@@ -90,13 +90,5 @@ export class VerificationsController {
   async certificate(@Caller() caller: Identity, @Param('id') id: string): Promise<CertificateDto> {
     const verification = await this.verifications.get(caller.organizationId, id);
     return this.certificates.of(verification, await this.backups.get(caller.organizationId, verification.backup_id));
-  }
-
-  private async *events(caller: Identity, id: string, signal: AbortSignal): AsyncGenerator<{ event: string; data: object }> {
-    for await (const snapshot of this.watcher.follow(caller.organizationId, 'verification', id, signal)) {
-      yield { event: 'progress', data: snapshot };
-      if (hasEnded(snapshot.status))
-        yield { event: 'end', data: toVerification(await this.verifications.get(caller.organizationId, id)) };
-    }
   }
 }
