@@ -103,7 +103,7 @@ export function statementError(error: unknown, connection: PgConnection, doing: 
       return new EngineError(
         'LOCK_TIMEOUT',
         where,
-        'Another session holds the lock: try again later, or raise the lock timeout.',
+        'Another session holds the lock: try again later, or raise lockTimeoutMs of the source.',
         cause,
       );
     case '53200':

@@ -47,7 +47,7 @@ const KNOWN: readonly Known[] = [
     pattern: /canceling statement due to lock timeout|could not obtain lock on|statement timeout[^]*Query was: LOCK TABLE/,
     code: 'LOCK_TIMEOUT',
     message: (_, { program, place }) => `${program} could not lock a table at ${place} in time, since another session holds it.`,
-    hint: 'Find the session in pg_stat_activity, try again later, or raise the lock timeout.',
+    hint: 'Find the session in pg_stat_activity, try again later, or raise lockTimeoutMs of the source.',
   },
   {
     pattern: /out of shared memory|max_locks_per_transaction/,
