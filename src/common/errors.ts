@@ -43,7 +43,7 @@ export const Errors = {
     new ApiError(
       'VALIDATION_ERROR',
       `The request is not valid: ${Object.entries(fields)
-        .map(([name, why]) => `${name} ${why}`)
+        .map(([name, why]) => `${name} ${why.replace(/\.$/, '')}`)
         .join('; ')}.`,
       fields,
     ),

@@ -82,6 +82,7 @@ describe('destinations', () => {
       fields: { bucket: expect.anything() },
     });
     expect(await refused({ name: 'x', kind: 's3', ...fake.config, endpoint: 'http://10.0.0.1' })).toMatchObject({
+      error: expect.stringMatching(/[^.]\.$/),
       fields: { endpoint: expect.stringMatching(/OUTBOUND_ALLOW/) },
     });
     expect(await refused({ name: 'bucket', kind: 'local', folder: 'x' })).toMatchObject({ code: 'CONFLICT' });
